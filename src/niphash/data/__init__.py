@@ -1,0 +1,1 @@
+"""What is photographed: image sets, ground truth, downloads and the embedded sample."""

@@ -1,0 +1,203 @@
+"""Image sets: which photos there are, and how one is read."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from niphash.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+class UnreadableImage(ValueError):
+    """A photo that cannot be decoded; carries its ``id`` and the ``reason`` in words."""
+
+    def __init__(self, image_id: str, reason: str) -> None:
+        super().__init__(f"{image_id}: {reason}")
+        self.image_id = image_id
+        self.reason = reason
+
+
+class Box(NamedTuple):
+    """A region of interest in pixels of the upright image, right and bottom edges exclusive."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class View(Protocol):
+    """A change of the picture before it is described (a rotation, a random crop, ...)."""
+
+    @property
+    def key(self) -> str:
+        """Text that determines the change; part of the image's checksum."""
+        ...
+
+    def __call__(self, image: Image.Image, index: int) -> Image.Image:
+        """Return the changed picture of image number ``index`` of the set."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """An ordered set of photos.
+
+    Attributes:
+        ids: One name an image, unique in the set (the stem or the relative path of its file).
+        sources: One an image: the path of its file, or the picture itself (RGB PIL image).
+        boxes: Optional, one an image: the region that is the image (Oxford queries), or ``None``.
+        view: Optional change applied to every image after the crop.
+    """
+
+    ids: tuple[str, ...]
+    sources: tuple[Path | Image.Image, ...]
+    boxes: tuple[Box | None, ...] | None = None
+    view: View | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.sources):
+            raise ValueError(f"{len(self.ids)} ids for {len(self.sources)} images")
+        if self.boxes is not None and len(self.boxes) != len(self.ids):
+            raise ValueError(f"{len(self.boxes)} boxes for {len(self.ids)} images")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, index: int) -> Image.Image:
+        """Return image ``index`` as RGB, upright (EXIF orientation applied), cropped to its box.
+
+        Raises:
+            UnreadableImage: the file is missing, broken, or not an image.
+        """
+        image = read_image(self.sources[index], self.ids[index])
+        box = self.boxes[index] if self.boxes is not None else None
+        if box is not None:
+            image = crop(image, box, self.ids[index])
+        return image if self.view is None else self.view(image, index)
+
+    def checksum(self, index: int) -> str:
+        """Return 32 hexadecimal digits that stand for the pixels of image ``index``.
+
+        The file's bytes, the box and the view go in, so two images with one checksum have one descriptor.
+
+        Raises:
+            UnreadableImage: the file cannot be read.
+        """
+        digest = hashlib.blake2b(_content(self.sources[index], self.ids[index]), digest_size=16)
+        box = self.boxes[index] if self.boxes is not None else None
+        if box is not None:
+            digest.update(repr(tuple(box)).encode())
+        if self.view is not None:
+            digest.update(f"{self.view.key}|{index}".encode())
+        return digest.hexdigest()
+
+    def subset(self, indices: Iterable[int]) -> "ImageSet":
+        """Return the images at ``indices``, in that order.
+
+        Raises:
+            ValueError: the set has a view, whose effect may depend on an image's number.
+        """
+        if self.view is not None:
+            raise ValueError("take the subset before the view is attached")
+        chosen = list(indices)
+        return ImageSet(
+            ids=tuple(self.ids[i] for i in chosen),
+            sources=tuple(self.sources[i] for i in chosen),
+            boxes=None if self.boxes is None else tuple(self.boxes[i] for i in chosen),
+        )
+
+    def with_view(self, view: View | None) -> "ImageSet":
+        """Return the same images seen through ``view``."""
+        return replace(self, view=view)
+
+    def __add__(self, other: "ImageSet") -> "ImageSet":
+        if self.view is not None or other.view is not None:
+            raise ValueError("join image sets before a view is attached")
+        boxes = None
+        if self.boxes is not None or other.boxes is not None:
+            boxes = (self.boxes or (None,) * len(self)) + (other.boxes or (None,) * len(other))
+        return ImageSet(self.ids + other.ids, self.sources + other.sources, boxes)
+
+    @classmethod
+    def from_folder(cls, root: Path | str) -> "ImageSet":
+        """Return all images under ``root`` (sub-folders included), ordered by relative path.
+
+        Raises:
+            InputError: ``root`` does not exist, is no folder, or holds no image file.
+        """
+        root = Path(root)
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder; name a folder that holds photos")
+        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not paths:
+            raise InputError(f"{root}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+        return cls(tuple(p.relative_to(root).as_posix() for p in paths), tuple(paths))
+
+
+def as_image_set(images: "ImageSet | str | Path | Image.Image | np.ndarray | Sequence") -> ImageSet:
+    """Turn what a caller has at hand into an :class:`ImageSet`.
+
+    Accepts an image set, a folder, a file, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W], or a
+    sequence of files, PIL images and arrays.
+    """
+    if isinstance(images, ImageSet):
+        return images
+    if isinstance(images, str | Path) and Path(images).is_dir():
+        return ImageSet.from_folder(images)
+    if isinstance(images, str | Path | Image.Image | np.ndarray):
+        images = [images]
+    sources = tuple(_as_source(image) for image in images)
+    ids = tuple(str(s) if isinstance(s, Path) else f"image {i}" for i, s in enumerate(sources))
+    return ImageSet(ids, sources)
+
+
+def _as_source(image: str | Path | Image.Image | np.ndarray) -> Path | Image.Image:
+    if isinstance(image, str | Path):
+        return Path(image)
+    if isinstance(image, np.ndarray):
+        return Image.fromarray(image).convert("RGB")
+    return image.convert("RGB")
+
+
+def read_image(source: Path | Image.Image, image_id: str) -> Image.Image:
+    """Return ``source`` as an upright RGB image.
+
+    Raises:
+        UnreadableImage: with the reason in words.
+    """
+    if isinstance(source, Image.Image):
+        return source
+    try:
+        with Image.open(source) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(image_id, f"cannot be read as an image ({error})") from error
+
+
+def crop(image: Image.Image, box: Box, image_id: str) -> Image.Image:
+    """Return the part of ``image`` inside ``box``, whose edges are rounded to pixels and clipped.
+
+    Raises:
+        UnreadableImage: the box misses the image.
+    """
+    left, top = max(0, round(box.left)), max(0, round(box.top))
+    right, bottom = min(image.width, round(box.right)), min(image.height, round(box.bottom))
+    if right <= left or bottom <= top:
+        raise UnreadableImage(image_id, f"its box {tuple(box)} lies outside the {image.width} x {image.height} image")
+    return image.crop((left, top, right, bottom))
+
+
+def _content(source: Path | Image.Image, image_id: str) -> bytes:
+    if isinstance(source, Image.Image):
+        return f"{source.size}".encode() + source.tobytes()
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(image_id, f"cannot be read ({error.strerror})") from error

@@ -1,0 +1,61 @@
+"""Retrieval tasks: a database, queries, and which images are relevant to which query."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from niphash.data.images import ImageSet
+
+AveragePrecision = Literal["finite", "trapezoid"]
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """The ground truth of one query: indices into the database, int64, sorted, without repeats.
+
+    ``junk`` images are taken out of the ranking before ranks are counted; an index in both is junk.
+    """
+
+    relevant: np.ndarray
+    junk: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        junk = np.unique(np.asarray(self.junk, np.int64))
+        relevant = np.setdiff1d(np.asarray(self.relevant, np.int64), junk)
+        object.__setattr__(self, "junk", junk)
+        object.__setattr__(self, "relevant", relevant)
+
+
+@dataclass(frozen=True)
+class RetrievalTask:
+    """Queries to be answered from a database, with their ground truth.
+
+    Attributes:
+        name: The data set's name, for instance ``"ukbench"``.
+        protocol: One sentence: what is a query, what is relevant, what is junk, which AP.
+        database: The images that are searched.
+        queries: The images (with their boxes) that are searched for.
+        relevance: One a query, in the order of ``queries``.
+        variants: Further ground truths of the same queries (``{"easy": ..., "hard": ...}``), if any.
+        average_precision: The convention of record for AP.
+        subset: Number of database images when this is a part of the official data set, else ``None``.
+        notes: Sentences for the report (missing files, incomplete groups left out, ...).
+    """
+
+    name: str
+    protocol: str
+    database: ImageSet
+    queries: ImageSet
+    relevance: tuple[Relevance, ...]
+    variants: dict[str, tuple[Relevance, ...]] = field(default_factory=dict)
+    average_precision: AveragePrecision = "finite"
+    subset: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for relevance in (self.relevance, *self.variants.values()):
+            if len(relevance) != len(self.queries):
+                raise ValueError(f"{len(relevance)} ground truths for {len(self.queries)} queries")
+            if any(r.relevant.size and not 0 <= r.relevant[0] <= r.relevant[-1] < len(self.database) for r in relevance):
+                raise ValueError("a relevant index lies outside the database")

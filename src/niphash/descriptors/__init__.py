@@ -1,0 +1,1 @@
+"""Photo to global descriptor: backbones, local descriptors, pooling, NIP, Fisher vectors, whitening."""

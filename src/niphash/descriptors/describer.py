@@ -1,0 +1,94 @@
+"""What every describer offers: photos to L2-normalised global descriptors."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from niphash.data.images import ImageSet, UnreadableImage
+
+
+class Skipped(NamedTuple):
+    """A photo that could not be described, and why."""
+
+    row: int
+    image_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Described:
+    """One batch of work: rows of the image set and what became of them.
+
+    Attributes:
+        rows: int64 [B], which images of the set these are.
+        descriptors: float32 [B, D], L2-normalised.
+        skipped: Images of the batch that could not be read (not in ``rows``).
+        blank: How many of ``rows`` had no local descriptor at all (a blank wall).
+    """
+
+    rows: np.ndarray
+    descriptors: np.ndarray
+    skipped: tuple[Skipped, ...] = ()
+    blank: int = 0
+
+
+@dataclass
+class DescribeReport:
+    """What happened while a set was described; filled by :meth:`Describer.describe` and the store."""
+
+    skipped: list[Skipped] = field(default_factory=list)
+    blank: int = 0
+
+
+class Describer(ABC):
+    """Photo to global descriptor. Instantiated from ``conf/descriptor``; knows nothing of hashing."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Number of components D of a descriptor, known before :meth:`fit`."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits over everything that determines the output, fitted parameters included."""
+
+    @abstractmethod
+    def fit(self, images: ImageSet) -> None:
+        """Fit what there is to fit (PCA, Gaussian mixture, whitening) on photos without labels."""
+
+    @abstractmethod
+    def batches(self, images: ImageSet) -> Iterator[Described]:
+        """Describe ``images`` batch by batch, in order, reading each photo once."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return everything fitted or learned, as tensors for a safetensors file."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state_dict` returned."""
+
+    def describe(self, images: ImageSet, report: DescribeReport | None = None) -> np.ndarray:
+        """Return float32 [N, D], L2-normalised, one row an image.
+
+        Args:
+            images: N photos.
+            report: When given, unreadable photos are entered there and their rows are NaN.
+
+        Raises:
+            UnreadableImage: a photo cannot be read and no ``report`` was given.
+        """
+        descriptors = np.full((len(images), self.dim), np.nan, np.float32)
+        for batch in self.batches(images):
+            if batch.skipped and report is None:
+                raise UnreadableImage(batch.skipped[0].image_id, batch.skipped[0].reason)
+            descriptors[batch.rows] = batch.descriptors
+            if report is not None:
+                report.skipped.extend(batch.skipped)
+                report.blank += batch.blank
+        return descriptors

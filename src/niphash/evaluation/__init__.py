@@ -1,0 +1,1 @@
+"""Ranking to numbers and pictures: metrics, reports, plots."""

@@ -1,0 +1,1 @@
+"""Descriptor to bits: RBM stacks, their fine-tuning, and closed-form peers."""

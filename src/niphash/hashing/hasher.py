@@ -1,0 +1,63 @@
+"""What every hashing method offers: float descriptors to packed binary codes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+#: Makes a Lightning ``Trainer``; keyword arguments (``max_epochs=``, ``default_root_dir=``, ...) override
+#: what ``conf/trainer`` says.
+TrainerFactory = Callable[..., "pl.Trainer"]
+
+
+class Hasher(ABC):
+    """Descriptor to bits. Instantiated from ``conf/hashing``; knows nothing of images."""
+
+    #: Length of a code; a positive multiple of 8.
+    bits: int
+    #: Whether :meth:`fit` needs matching pairs (the Siamese stage).
+    needs_pairs: bool = False
+
+    @abstractmethod
+    def fit(
+        self,
+        descriptors: np.ndarray,
+        pairs: np.ndarray | None = None,
+        trainer: TrainerFactory | None = None,
+        validation: np.ndarray | None = None,
+    ) -> None:
+        """Fit on unlabelled descriptors.
+
+        Args:
+            descriptors: float32 or float16 [N, D]; an array or a memory map (read in blocks).
+            pairs: int64 [P, 2], rows of ``descriptors`` that show the same thing; only some methods use it.
+            trainer: Makes the Lightning trainers of the learnable stages.
+            validation: Optional held-out descriptors, for logged curves only; never for choosing.
+
+        Raises:
+            InputError: too few descriptors, more bits than dimensions, NaN, ...
+        """
+
+    @abstractmethod
+    def encode(self, descriptors: np.ndarray) -> np.ndarray:
+        """Return uint8 [N, bits // 8]: bit j of an image is bit j % 8 (least significant first) of byte j // 8."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return everything learned, as tensors for a safetensors file."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state_dict` returned; afterwards :meth:`encode` works without a fit."""
+
+    def recenter(self, descriptors: np.ndarray) -> None:
+        """Move the bit thresholds to the mean of another collection, where the method has thresholds."""
+
+    def log_config(self) -> dict[str, Any]:
+        """Return plain values worth logging (layer sizes actually used, margins found, ...)."""
+        return {}

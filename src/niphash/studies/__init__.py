@@ -1,0 +1,1 @@
+"""The questions of the papers, each a small function over the rooms."""
