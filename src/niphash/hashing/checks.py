@@ -1,0 +1,74 @@
+"""What fitting and encoding ask of descriptors, said in one sentence when it is not so."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from niphash.errors import InputError
+
+BLOCK_ROWS = 4096
+
+
+def check_bits(bits: int) -> int:
+    """Return ``bits`` when it is a positive multiple of 8.
+
+    Raises:
+        InputError: it is not.
+    """
+    if bits <= 0 or bits % 8:
+        raise InputError(f"bits={bits}: give a code length that is a positive multiple of 8, such as bits=64")
+    return bits
+
+
+def blocks(descriptors: np.ndarray, rows: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
+    """Yield float32 [<= rows, D] copies of a float array or memory map [N, D], in order.
+
+    Raises:
+        InputError: a value is NaN or infinite.
+    """
+    for start in range(0, len(descriptors), rows):
+        block = np.array(descriptors[start : start + rows], np.float32)
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise InputError(
+                f"descriptor {row} holds NaN or infinite values; leave out the photo it came from"
+            )
+        yield block
+
+
+def fit_mean(descriptors: np.ndarray) -> np.ndarray:
+    """Return the mean, float32 [D], of float [N, D] descriptors, read in blocks.
+
+    Raises:
+        InputError: fewer than two descriptors, not a matrix, or a value is NaN or infinite.
+    """
+    if descriptors.ndim != 2 or len(descriptors) < 2:
+        raise InputError(
+            f"descriptors of shape {descriptors.shape} cannot be fitted; give at least two rows [N, D]"
+        )
+    total = np.zeros(descriptors.shape[1])
+    for block in blocks(descriptors):
+        total += block.sum(axis=0, dtype=np.float64)
+    return (total / len(descriptors)).astype(np.float32)
+
+
+def sample_rows(descriptors: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Return at most ``limit`` rows of [N, D], drawn without repeats and in order, as float32."""
+    if len(descriptors) <= limit:
+        return np.array(descriptors, np.float32)
+    chosen = np.random.default_rng(seed).choice(len(descriptors), limit, replace=False)
+    return np.array(descriptors[np.sort(chosen)], np.float32)
+
+
+def check_rank(bits: int, count: int, dim: int, method: str) -> None:
+    """Raise an InputError unless ``count`` centred [N, ``dim``] descriptors span ``bits`` directions."""
+    if bits > dim:
+        raise InputError(
+            f"bits={bits} is more than the {dim} dimensions of the descriptor; {method} needs bits <= {dim}"
+        )
+    if bits >= count:
+        raise InputError(
+            f"{count} fit descriptors are too few for bits={bits}; {method} needs at least {bits + 1}, "
+            "so fit on more photos or ask for fewer bits"
+        )
