@@ -54,12 +54,15 @@ class ImageSet:
         sources: One an image: the path of its file, or the picture itself (RGB PIL image).
         boxes: Optional, one an image: the region that is the image (Oxford queries), or ``None``.
         view: Optional change applied to every image after the crop.
+        numbers: Optional, one an image: the number by which the view knows it; its index when not given
+            (a subset keeps the numbers of the whole).
     """
 
     ids: tuple[str, ...]
     sources: tuple[Path | Image.Image, ...]
     boxes: tuple[Box | None, ...] | None = None
     view: View | None = None
+    numbers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.sources):
@@ -80,7 +83,7 @@ class ImageSet:
         box = self.boxes[index] if self.boxes is not None else None
         if box is not None:
             image = crop(image, box, self.ids[index])
-        return image if self.view is None else self.view(image, index)
+        return image if self.view is None else self.view(image, self._number(index))
 
     def checksum(self, index: int) -> str:
         """Return 32 hexadecimal digits that stand for the pixels of image ``index``.
@@ -95,23 +98,22 @@ class ImageSet:
         if box is not None:
             digest.update(repr(tuple(box)).encode())
         if self.view is not None:
-            digest.update(f"{self.view.key}|{index}".encode())
+            digest.update(f"{self.view.key}|{self._number(index)}".encode())
         return digest.hexdigest()
 
     def subset(self, indices: Iterable[int]) -> "ImageSet":
-        """Return the images at ``indices``, in that order.
-
-        Raises:
-            ValueError: the set has a view, whose effect may depend on an image's number.
-        """
-        if self.view is not None:
-            raise ValueError("take the subset before the view is attached")
+        """Return the images at ``indices``, in that order, each seen through the view as before."""
         chosen = list(indices)
         return ImageSet(
             ids=tuple(self.ids[i] for i in chosen),
             sources=tuple(self.sources[i] for i in chosen),
             boxes=None if self.boxes is None else tuple(self.boxes[i] for i in chosen),
+            view=self.view,
+            numbers=tuple(self._number(i) for i in chosen),
         )
+
+    def _number(self, index: int) -> int:
+        return index if self.numbers is None else self.numbers[index]
 
     def with_view(self, view: View | None) -> "ImageSet":
         """Return the same images seen through ``view``."""

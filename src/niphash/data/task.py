@@ -1,6 +1,7 @@
 """Retrieval tasks: a database, queries, and which images are relevant to which query."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -59,3 +60,13 @@ class RetrievalTask:
                 raise ValueError(f"{len(relevance)} ground truths for {len(self.queries)} queries")
             if any(r.relevant.size and not 0 <= r.relevant[0] <= r.relevant[-1] < len(self.database) for r in relevance):
                 raise ValueError("a relevant index lies outside the database")
+
+    def with_queries(self, rows: Iterable[int]) -> "RetrievalTask":
+        """Return the same task with the queries at ``rows`` only, in that order."""
+        rows = list(rows)
+        return replace(
+            self,
+            queries=self.queries.subset(rows),
+            relevance=tuple(self.relevance[i] for i in rows),
+            variants={name: tuple(truth[i] for i in rows) for name, truth in self.variants.items()},
+        )
