@@ -168,6 +168,17 @@ def _as_source(image: str | Path | Image.Image | np.ndarray) -> Path | Image.Ima
     return image.convert("RGB")
 
 
+def checksums(images: ImageSet) -> np.ndarray:
+    """Return uint8 [N, 16]: what identifies each photo's file; unreadable files are left out."""
+    rows = []
+    for index in range(len(images)):
+        try:
+            rows.append(np.frombuffer(bytes.fromhex(images.checksum(index)), np.uint8))
+        except UnreadableImage:
+            continue
+    return np.stack(rows) if rows else np.empty((0, 16), np.uint8)
+
+
 def read_image(source: Path | Image.Image, image_id: str) -> Image.Image:
     """Return ``source`` as an upright RGB image.
 
