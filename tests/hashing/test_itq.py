@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def test_quantisation_error_falls_with_every_alternation(descriptors):
         quantisation_error(descriptors[:, :8] @ itq_rotation(descriptors[:, :8], iterations, seed=0))
         for iterations in range(12)
     ]
-    assert all(after < before * (1 + 1e-6) for before, after in zip(errors, errors[1:], strict=False))
+    assert all(after < before * (1 + 1e-6) for before, after in pairwise(errors))
     assert errors[-1] < errors[0]
 
 

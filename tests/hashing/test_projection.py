@@ -130,6 +130,9 @@ def test_principal_axes_must_suffice(method, descriptors):
     with pytest.raises(InputError, match="16 fit descriptors are too few for bits=16"):
         method(16).fit(descriptors[:16])
     method(16).fit(descriptors[:17])
+    with pytest.raises(InputError, match="too few"):
+        method(16).check(dim=40, count=16)
+    method(16).check(dim=16, count=17)
 
 
 def test_lsh_may_have_more_bits_than_dimensions(descriptors):

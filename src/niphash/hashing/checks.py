@@ -1,8 +1,9 @@
 """What fitting and encoding ask of descriptors, said in one sentence when it is not so."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
 
 from niphash.errors import InputError
 
@@ -61,7 +62,7 @@ def sample_rows(descriptors: np.ndarray, limit: int, seed: int) -> np.ndarray:
     return np.array(descriptors[np.sort(chosen)], np.float32)
 
 
-def check_rank(bits: int, count: int, dim: int, method: str) -> None:
+def check_rank(bits: int, dim: int, count: int, method: str) -> None:
     """Raise an InputError unless ``count`` centred [N, ``dim``] descriptors span ``bits`` directions."""
     if bits > dim:
         raise InputError(
@@ -72,3 +73,31 @@ def check_rank(bits: int, count: int, dim: int, method: str) -> None:
             f"{count} fit descriptors are too few for bits={bits}; {method} needs at least {bits + 1}, "
             "so fit on more photos or ask for fewer bits"
         )
+
+
+def check_shape(descriptors: np.ndarray, dim: int) -> None:
+    """Raise unless ``descriptors`` are [N, dim] and ``dim`` is known, that is, the hasher is fitted."""
+    if dim == 0:
+        raise RuntimeError("fit or load this hasher before it encodes")
+    if descriptors.ndim != 2 or descriptors.shape[1] != dim:
+        raise InputError(f"descriptors of shape {descriptors.shape} do not fit a hasher of {dim} dimensions")
+
+
+def encode_blocks(
+    descriptors: np.ndarray, to_bits: Callable[[torch.Tensor], torch.Tensor], bits: int
+) -> np.ndarray:
+    """Return uint8 [N, bits // 8] codes, bit j in bit j % 8 of byte j // 8, of float [N, D] read in blocks.
+
+    Args:
+        descriptors: An array or a memory map.
+        to_bits: Turns float32 [B, D] into bool [B, bits].
+        bits: Length of a code.
+    """
+    codes = np.empty((len(descriptors), bits // 8), np.uint8)
+    start = 0
+    for block in blocks(descriptors):
+        with torch.inference_mode():
+            signs = to_bits(torch.from_numpy(block)).cpu().numpy()
+        codes[start : start + len(block)] = np.packbits(signs, axis=1, bitorder="little")
+        start += len(block)
+    return codes

@@ -9,9 +9,9 @@ from niphash.hashing.projection import ProjectionHasher, principal_axes
 class PCASign(ProjectionHasher):
     """Signs of the leading principal components (PCA-Direct of Gong & Lazebnik 2011)."""
 
-    def check(self, count: int, dim: int) -> None:
-        """Raise an InputError when there are fewer principal axes than bits."""
-        check_rank(self.bits, count, dim, "PCA")
+    def check(self, dim: int, count: int) -> None:
+        """See :meth:`Hasher.check`: there must be as many principal axes as bits."""
+        check_rank(self.bits, dim, min(count, self.fit_limit), "PCA")
 
     def compute_projection(self, centred: np.ndarray) -> np.ndarray:
         """Return the principal axes, float32 [D, bits]."""

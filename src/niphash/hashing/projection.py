@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.checks import blocks, check_bits, fit_mean, sample_rows
+from niphash.hashing.checks import check_bits, check_shape, encode_blocks, fit_mean, sample_rows
 from niphash.hashing.hasher import Hasher, TrainerFactory
 
 
@@ -31,9 +31,6 @@ class ProjectionHasher(Hasher):
     def compute_projection(self, centred: np.ndarray) -> np.ndarray:
         """Return float32 [D, bits] from centred float32 [N, D] fit descriptors, which may be overwritten."""
 
-    def check(self, count: int, dim: int) -> None:
-        """Raise an InputError when ``count`` descriptors of ``dim`` components cannot be fitted."""
-
     def fit(
         self,
         descriptors: np.ndarray,
@@ -43,28 +40,10 @@ class ProjectionHasher(Hasher):
     ) -> None:
         """See :meth:`Hasher.fit`; only ``descriptors`` are used."""
         mean = fit_mean(descriptors)
-        sample = sample_rows(descriptors, self.fit_limit, self.seed)
-        self.check(*sample.shape)
-        sample -= mean
+        self.check(descriptors.shape[1], len(descriptors))
+        sample = sample_rows(descriptors, self.fit_limit, self.seed) - mean
         projection = np.ascontiguousarray(self.compute_projection(sample), np.float32)
         self.load_state_dict({"mean": torch.from_numpy(mean), "projection": torch.from_numpy(projection)})
-
-    def project(self, descriptors: np.ndarray) -> np.ndarray:
-        """Return the signed distances to the hyperplanes, float32 [N, bits], whose signs are the bits."""
-        dim = len(self.projection)
-        if dim == 0:
-            raise RuntimeError("fit or load this hasher before it encodes")
-        if descriptors.ndim != 2 or descriptors.shape[1] != dim:
-            raise InputError(
-                f"descriptors of shape {descriptors.shape} do not fit a hasher of {dim} dimensions"
-            )
-        projected = np.empty((len(descriptors), self.bits), np.float32)
-        start = 0
-        for block in blocks(descriptors):
-            values = (torch.from_numpy(block) - self.mean) @ self.projection  # [B, bits]
-            projected[start : start + len(block)] = values.numpy()
-            start += len(block)
-        return projected
 
     def encode(self, descriptors: np.ndarray) -> np.ndarray:
         """See :meth:`Hasher.encode`.
@@ -72,7 +51,8 @@ class ProjectionHasher(Hasher):
         Raises:
             InputError: another number of dimensions than at the fit, or NaN.
         """
-        return np.packbits(self.project(descriptors) > 0, axis=1, bitorder="little")
+        check_shape(descriptors, len(self.projection))
+        return encode_blocks(descriptors, lambda block: (block - self.mean) @ self.projection > 0, self.bits)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return ``mean`` float32 [D] and ``projection`` float32 [D, bits]."""
