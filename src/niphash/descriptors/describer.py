@@ -27,13 +27,13 @@ class Described:
         rows: int64 [B], which images of the set these are.
         descriptors: float32 [B, D], L2-normalised.
         skipped: Images of the batch that could not be read (not in ``rows``).
-        blank: How many of ``rows`` had no local descriptor at all (a blank wall).
+        blank: Those of ``rows`` that had no local descriptor at all (a blank wall).
     """
 
     rows: np.ndarray
     descriptors: np.ndarray
     skipped: tuple[Skipped, ...] = ()
-    blank: int = 0
+    blank: tuple[int, ...] = ()
 
 
 @dataclass
@@ -90,5 +90,5 @@ class Describer(ABC):
             descriptors[batch.rows] = batch.descriptors
             if report is not None:
                 report.skipped.extend(batch.skipped)
-                report.blank += batch.blank
+                report.blank += len(batch.blank)
         return descriptors

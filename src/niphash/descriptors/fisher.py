@@ -1,0 +1,173 @@
+"""Fisher vectors (Perronnin & Dance, CVPR 2007; Sanchez et al., IJCV 2013)."""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from niphash.descriptors.encoders import Encoder, check_enough, check_positive, finish, k_means
+from niphash.errors import InputError
+
+Orders = Literal["first", "second", "both"]
+
+
+class Mixture(NamedTuple):
+    """A mixture of K Gaussians with diagonal covariance.
+
+    Attributes:
+        weights: [K], sum 1.
+        means: [K, D].
+        variances: [K, D].
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+
+
+def posteriors(x: Tensor, mixture: Mixture) -> Tensor:
+    """Return gamma [T, K], the probability of each Gaussian given each of [T, D] local descriptors.
+
+    gamma_t(k) = w_k N(x_t; mu_k, sigma_k) / sum_j w_j N(x_t; mu_j, sigma_j), by a softmax of logarithms, so
+    that none under- or overflows (Sanchez et al., eq. 14).
+    """
+    precisions = 1 / mixture.variances  # [K, D]
+    constant = mixture.weights.log() - 0.5 * (
+        mixture.variances.log().sum(1) + (mixture.means.square() * precisions).sum(1)
+    )  # [K]; the factor (2 pi)^(D/2) is common to all
+    logits = torch.addmm(constant, x, (mixture.means * precisions).T)
+    return torch.addmm(logits, x.square(), precisions.T, alpha=-0.5).softmax(1)
+
+
+def fisher_vector(x: Tensor, lengths: list[int], mixture: Mixture, orders: Orders = "both") -> Tensor:
+    """Return the Fisher vectors [B, K D] or, with both orders, [B, 2 K D], before power and L2.
+
+    For an image of N local descriptors x_t and Gaussian k (Sanchez et al., eq. 17 and 18):
+
+        u_k = sum_t gamma_t(k) (x_t - mu_k) / sigma_k                  / (N sqrt(w_k))
+        v_k = sum_t gamma_t(k) [((x_t - mu_k) / sigma_k)^2 - 1]        / (N sqrt(2 w_k))
+
+    first order: (u_1, ..., u_K); second: (v_1, ..., v_K); both: the one after the other. An image without
+    local descriptors has the zero vector.
+
+    Args:
+        x: [T, D] local descriptors, image after image.
+        lengths: Number of local descriptors of each of the B images; they sum to T.
+        mixture: On the device of ``x``; its dtype is the precision of the sums (float64 on purpose: v_k
+            is a small difference of large sums, and the signed power that follows enlarges its error).
+        orders: Which derivatives.
+    """
+    x = x.to(mixture.means.dtype)
+    gamma = posteriors(x, mixture)  # [T, K]
+    squares = x.square()
+    zeroth, first, second = [], [], []
+    for g, xs, ss in zip(gamma.split(lengths), x.split(lengths), squares.split(lengths), strict=True):
+        n = max(len(g), 1)
+        zeroth.append(g.sum(0) / n)  # [K]
+        first.append(g.T @ xs / n)  # [K, D]
+        if orders != "first":
+            second.append(g.T @ ss / n)  # [K, D]
+    s0, s1 = torch.stack(zeroth)[..., None], torch.stack(first)  # [B, K, 1], [B, K, D]
+    w, mu, variance = mixture.weights[:, None], mixture.means, mixture.variances
+    parts = []
+    if orders != "second":
+        parts.append((s1 - s0 * mu) / (w * variance).sqrt())
+    if orders != "first":
+        s2 = torch.stack(second)
+        parts.append((s2 - 2 * s1 * mu + s0 * (mu.square() - variance)) / ((2 * w).sqrt() * variance))
+    return torch.cat([part.flatten(1) for part in parts], 1)
+
+
+class Fisher(Encoder):
+    """Fisher vector with signed power and L2.
+
+    Args:
+        local_dim: PCA components of a local descriptor.
+        gaussians: Number K of Gaussians.
+        orders: ``first`` (K x local_dim components), ``second``, or ``both`` (twice as many).
+        alpha: Exponent of the signed power normalisation.
+        iterations: Upper bound on rounds of expectation maximisation.
+        seed: Of the k-means that the mixture starts from.
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+
+    def __init__(
+        self,
+        local_dim: int = 64,
+        gaussians: int = 64,
+        orders: Orders = "both",
+        alpha: float = 0.5,
+        iterations: int = 50,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in {"local_dim": local_dim, "gaussians": gaussians, "alpha": alpha}.items():
+            check_positive(f"pooling.{name}", value)
+        if orders not in ("first", "second", "both"):
+            raise InputError(f"pooling.orders={orders}: choose first, second or both")
+        self.local_dim, self.gaussians, self.orders, self.alpha = (
+            int(local_dim),
+            int(gaussians),
+            orders,
+            float(alpha),
+        )
+        self.iterations, self.seed = int(iterations), int(seed)
+        self.dim = self.local_dim * self.gaussians * (2 if orders == "both" else 1)
+        self.register_buffer(
+            "weights", torch.full((self.gaussians,), 1 / self.gaussians, dtype=torch.float64)
+        )
+        self.register_buffer("means", torch.zeros(self.gaussians, self.local_dim, dtype=torch.float64))
+        self.register_buffer("variances", torch.ones(self.gaussians, self.local_dim, dtype=torch.float64))
+
+    def fit(self, sample: np.ndarray) -> None:
+        """Fit the mixture to float32 [S, local_dim] by expectation maximisation, from faiss k-means.
+
+        Raises:
+            InputError: fewer local descriptors than twice the Gaussians.
+        """
+        check_enough(len(sample) // 2, self.gaussians, "pooling.gaussians")
+        mixture = fit_mixture(sample, self.gaussians, self.iterations, self.seed)
+        self.load_state_dict(mixture._asdict())
+
+    def forward(self, x: Tensor, lengths: list[int]) -> Tensor:
+        """Return float32 [B, dim] of local descriptors [T, local_dim], ``lengths`` of them an image."""
+        mixture = Mixture(self.weights, self.means, self.variances)
+        return finish(fisher_vector(x, lengths, mixture, self.orders), lengths, self.alpha)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Plain values that determine the output."""
+        return {"encoder": "fisher", "orders": self.orders, "alpha": self.alpha}
+
+
+def fit_mixture(sample: np.ndarray, gaussians: int, iterations: int, seed: int) -> Mixture:
+    """Return the mixture (float64) that scikit-learn fits to float32 [S, D] vectors.
+
+    It starts from one Gaussian a k-means cluster, which saves most of the rounds and makes it repeatable.
+    """
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    centroids = k_means(sample, gaussians, seed, "pooling.gaussians")
+    floor = 1e-4 * float(sample.var(0).mean())  # keeps a Gaussian from collapsing onto repeated descriptors
+    mixture = GaussianMixture(
+        gaussians,
+        covariance_type="diag",
+        tol=1e-3,
+        reg_covar=floor,
+        max_iter=iterations,
+        means_init=centroids,
+        init_params="random_from_data",
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the bound on rounds is meant
+        mixture.fit(sample)
+    fitted = (mixture.weights_, mixture.means_, mixture.covariances_)
+    return Mixture(*(torch.from_numpy(np.array(value, np.float64)) for value in fitted))

@@ -1,0 +1,173 @@
+"""Photos to encoded local descriptors: SIFT, PCA, then Fisher, VLAD or bag of words."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from niphash.data.images import ImageSet, UnreadableImage
+from niphash.descriptors.describer import Described, Describer, Skipped
+from niphash.descriptors.encoders import Encoder, check_positive
+from niphash.descriptors.fingerprint import fingerprint
+from niphash.descriptors.local import LocalBackbone
+from niphash.descriptors.parallel import map_ahead
+from niphash.descriptors.pca import PCA
+from niphash.errors import InputError
+from niphash.progress import track
+
+
+class LocalDescriber(Describer):
+    """Local descriptors, brought to fewer dimensions by PCA, encoded into one vector a photo.
+
+    Photos are read and their local descriptors found by one thread a core, ahead of the encoding. A photo
+    without local descriptors is described by :func:`niphash.descriptors.encoders.blank` and reported.
+
+    Args:
+        backbone: Finds the local descriptors.
+        encoder: Encodes them.
+        batch_size: Photos encoded at a time.
+        fit_descriptors: Local descriptors drawn at random for fitting PCA and encoder, at most.
+        fit_images: Photos drawn at random for it, at most.
+        seed: Of both draws; their outcome does not depend on the timing of threads.
+        device: Where the encoding is done; ``auto`` is a GPU when there is one.
+    """
+
+    def __init__(
+        self,
+        backbone: LocalBackbone,
+        encoder: Encoder,
+        batch_size: int = 32,
+        fit_descriptors: int = 65_536,
+        fit_images: int = 4096,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        check_positive("batch_size", batch_size)
+        self.backbone, self.batch_size, self.seed = backbone, int(batch_size), int(seed)
+        self.fit_descriptors, self.fit_images = int(fit_descriptors), int(fit_images)
+        self.device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        )
+        self.pca = PCA(backbone.dim, encoder.local_dim, "pooling.local_dim").to(self.device)
+        self.encoder = encoder.to(self.device)
+
+    @property
+    def dim(self) -> int:
+        """Components of a descriptor."""
+        return self.encoder.dim
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits over configuration, fitted tensors and the versions of what computes."""
+        config = {"backbone": self.backbone.config, "encoder": self.encoder.config}
+        return fingerprint(config, self.state_dict(), ("opencv-python-headless", "torch"))
+
+    def fit(self, images: ImageSet) -> None:
+        """Fit PCA and encoder to a bounded random sample of the photos' local descriptors.
+
+        Raises:
+            InputError: the photos give too few local descriptors.
+        """
+        sample = self.sample(images)
+        self.pca.fit(sample)
+        with torch.inference_mode():
+            reduced = self.pca(torch.from_numpy(sample).to(self.device)).cpu().numpy()
+        self.encoder.fit(reduced)
+
+    def sample(self, images: ImageSet) -> np.ndarray:
+        """Return float32 [S, local dim], S <= ``fit_descriptors``: local descriptors drawn at random."""
+        rng = np.random.default_rng(self.seed)
+        rows = np.sort(rng.permutation(len(images))[: self.fit_images])
+        share = -(-self.fit_descriptors // max(len(rows), 1))
+        drawn = []
+        for row, found in zip(
+            rows, track(self._extract(images, rows), "local descriptors", len(rows)), strict=True
+        ):
+            if not isinstance(found, Skipped) and len(found):
+                own = np.random.default_rng([self.seed, int(row)])
+                drawn.append(found[np.sort(own.permutation(len(found))[:share])])
+        if not drawn:
+            raise InputError(
+                f"none of the {len(images)} fit photos has a local descriptor; give others (fit.root)"
+            )
+        sample = np.concatenate(drawn)
+        return sample[np.sort(rng.permutation(len(sample))[: self.fit_descriptors])]
+
+    def batches(self, images: ImageSet) -> Iterator[Described]:
+        """Describe ``images`` batch by batch, in order, reading each photo once."""
+        found = self._extract(images, range(len(images)))
+        for start in range(0, len(images), self.batch_size):
+            rows = range(start, min(start + self.batch_size, len(images)))
+            yield self._encode(rows, [next(found) for _ in rows])
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return ``pca.*`` and ``encoder.*``."""
+        parts = {"pca": self.pca, "encoder": self.encoder}
+        return {
+            f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()
+        }
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state_dict` returned.
+
+        Raises:
+            InputError: the tensors are those of another configuration.
+        """
+        load_parts({"pca": self.pca, "encoder": self.encoder}, state)
+
+    def _encode(self, rows: range, found: list[np.ndarray | Skipped]) -> Described:
+        skipped = tuple(f for f in found if isinstance(f, Skipped))
+        kept = [(row, f) for row, f in zip(rows, found, strict=True) if not isinstance(f, Skipped)]
+        if not kept:
+            return Described(np.empty(0, np.int64), np.empty((0, self.dim), np.float32), skipped)
+        lengths = [len(descriptors) for _, descriptors in kept]
+        with torch.inference_mode():
+            x = torch.from_numpy(np.concatenate([descriptors for _, descriptors in kept])).to(self.device)
+            encoded = self.encoder(self.pca(x), lengths).cpu().numpy()
+        blank = tuple(row for (row, _), length in zip(kept, lengths, strict=True) if length == 0)
+        return Described(np.array([row for row, _ in kept], np.int64), encoded, skipped, blank)
+
+    def _extract(self, images: ImageSet, rows: Iterable[int]) -> Iterator[np.ndarray | Skipped]:
+        """Yield the local descriptors float32 [T, local dim] of each row, in order."""
+
+        def extract(row: int) -> np.ndarray | Skipped:
+            try:
+                return self.backbone.extract(images.image(row)).descriptors
+            except UnreadableImage as error:
+                return Skipped(int(row), error.image_id, error.reason)
+
+        with one_opencv_thread():
+            yield from map_ahead(extract, rows, ahead=2 * self.batch_size)
+
+
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV from threading inside an image while there is one thread an image already."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def load_parts(parts: dict[str, Any], state: dict[str, torch.Tensor]) -> None:
+    """Load ``<part>.<name>`` tensors into modules or describers.
+
+    Raises:
+        InputError: a tensor is missing, unknown or of another shape.
+    """
+    for part, module in parts.items():
+        own = {name.removeprefix(f"{part}."): t for name, t in state.items() if name.startswith(f"{part}.")}
+        try:
+            module.load_state_dict(own)
+        except (RuntimeError, KeyError) as error:
+            raise InputError(
+                f"the stored tensors of {part!r} do not fit its configuration; load the model with the "
+                "config.yaml that it was saved with"
+            ) from error
+    if foreign := [name for name in state if name.split(".")[0] not in parts]:
+        raise InputError(f"unknown tensors {', '.join(sorted(foreign))} among those of {', '.join(parts)}")
