@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
+from niphash.hashing.codes import pack_bits
 
 BLOCK_ROWS = 4096
 
@@ -98,6 +99,6 @@ def encode_blocks(
     for block in blocks(descriptors):
         with torch.inference_mode():
             signs = to_bits(torch.from_numpy(block)).cpu().numpy()
-        codes[start : start + len(block)] = np.packbits(signs, axis=1, bitorder="little")
+        codes[start : start + len(block)] = pack_bits(signs)
         start += len(block)
     return codes

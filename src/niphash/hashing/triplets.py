@@ -1,0 +1,169 @@
+"""Losses and samplers on triplets found without labels among neighbours in the original descriptor space.
+
+Source: Lin, Morere et al., *Unsupervised Triplet Hashing* (DCC 2016), sections 2.2 and 2.3.
+"""
+
+from typing import Literal
+
+import faiss
+import numpy as np
+import torch
+
+from niphash.errors import InputError
+from niphash.hashing.checks import blocks
+
+Sampling = Literal["threshold", "uniform"]
+
+
+def euclidean_distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the Euclidean distances [B] of the rows of two [B, H] activations; the gradient at 0 is 0."""
+    return (first - second).square().sum(1).clamp(min=1e-12).sqrt()
+
+
+def softmax_ratio_loss(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+    """Return the mean of max(0, 1 + d'+ - d'-) with (d'+, d'-) = softmax(d+, d-), a scalar (UTH, eq. 2-3).
+
+    Args:
+        positive: d+, distances [B] of the queries to their positives in code space.
+        negative: d-, distances [B] to their negatives.
+    """
+    ratio = torch.stack([positive, negative], dim=1).softmax(dim=1)  # [B, 2]
+    return (1 + ratio[:, 0] - ratio[:, 1]).clamp(min=0).mean()
+
+
+def hinge_loss(positive: torch.Tensor, negative: torch.Tensor, margin: float = 1.0) -> torch.Tensor:
+    """Return the mean of max(0, margin + d+ - d-) over distances [B], a scalar."""
+    return (margin + positive - negative).clamp(min=0).mean()
+
+
+def nearest_neighbours(descriptors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return each image's k nearest others by Euclidean distance, nearest first; no N x N table is made.
+
+    Args:
+        descriptors: float [N, D], an array or a memory map (float32 copies of its blocks go to faiss).
+        k: Length of a list.
+
+    Returns:
+        float32 [N, k] distances and int64 [N, k] rows, the image itself left out.
+
+    Raises:
+        InputError: fewer than k other images.
+    """
+    count, dim = descriptors.shape
+    if count <= k:
+        raise InputError(
+            f"{count} fit photos are too few for hashing.neighbours={k}; "
+            f"fit on more than {k} photos or ask for fewer neighbours"
+        )
+    index = faiss.IndexFlatL2(dim)
+    for block in blocks(descriptors):
+        index.add(block)
+    distances, rows = np.empty((count, k), np.float32), np.empty((count, k), np.int64)
+    start = 0
+    for block in blocks(descriptors):
+        own = np.arange(start, start + len(block))
+        squared, found = index.search(block, k + 1)
+        keep = _all_but_one(found == own[:, None])
+        rows[own] = found[keep].reshape(-1, k)
+        distances[own] = np.sqrt(np.maximum(squared[keep], 0)).reshape(-1, k)
+        start += len(block)
+    return distances, rows
+
+
+def _all_but_one(own: np.ndarray) -> np.ndarray:
+    """Return a mask that drops the True of each row, or the last entry where exact copies crowded it out."""
+    drop = np.where(own.any(axis=1), own.argmax(axis=1), own.shape[1] - 1)
+    keep = np.ones(own.shape, bool)
+    keep[np.arange(len(own)), drop] = False
+    return keep
+
+
+class TripletSampler:
+    """Draws (q, q+, q-) by rows of the fit descriptors; q+ is always nearer to q than q- is.
+
+    With ``"threshold"`` sampling q+ and q- are those of q's neighbour list whose distances come nearest to
+    two thresholds Tp < Tn, quantiles of all listed distances; a draw is made among the ``candidates``
+    nearest to each. With ``"uniform"`` both are drawn from the whole list.
+
+    Args:
+        distances: float32 [N, k] Euclidean distances of neighbours, nearest first.
+        rows: int64 [N, k], which images they are.
+        sampling: ``"threshold"`` or ``"uniform"``.
+        quantiles: Of Tp and Tn, in (0, 1).
+        candidates: How many of a list come into question on either side.
+
+    Raises:
+        InputError: quantiles out of order, or lists too short for two candidates each.
+    """
+
+    def __init__(
+        self,
+        distances: np.ndarray,
+        rows: np.ndarray,
+        sampling: Sampling = "threshold",
+        quantiles: tuple[float, float] = (0.05, 0.5),
+        candidates: int = 1,
+    ) -> None:
+        low, high = quantiles
+        if not 0 <= low < high <= 1:
+            raise InputError(f"hashing.quantiles={list(quantiles)}: give two from [0, 1], the smaller first")
+        if not 1 <= candidates <= rows.shape[1] // 2:
+            raise InputError(
+                f"hashing.candidates={candidates} must be at least 1 "
+                f"and at most half of hashing.neighbours={rows.shape[1]}"
+            )
+        self.distances, self.rows = distances, rows
+        self.thresholds = tuple(float(t) for t in np.quantile(distances, quantiles))
+        if sampling == "threshold":
+            self.positives, self.negatives = threshold_candidates(distances, self.thresholds, candidates)
+        else:
+            every = np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
+            self.positives, self.negatives = every[:, :-1], every[:, 1:]
+
+    def draw(self, count: int, generator: np.random.Generator) -> np.ndarray:
+        """Return int64 [count, 3] rows of query, positive and negative."""
+        queries = generator.integers(len(self.rows), size=count)
+        positive = choose(self.positives, queries, generator)
+        negative = choose(self.negatives, queries, generator)
+        while (same := positive == negative).any():
+            negative[same] = choose(self.negatives, queries[same], generator)
+            positive[same] = choose(self.positives, queries[same], generator)
+        nearer, farther = np.minimum(positive, negative), np.maximum(positive, negative)
+        return np.stack([queries, self.rows[queries, nearer], self.rows[queries, farther]], axis=1)
+
+
+def choose(candidates: np.ndarray, queries: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return one of the ``candidates`` [N, C] of each of the ``queries`` [B], drawn at random, [B]."""
+    return candidates[queries, generator.integers(candidates.shape[1], size=len(queries))]
+
+
+def threshold_candidates(
+    distances: np.ndarray, thresholds: tuple[float, ...], candidates: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the list positions whose distances are nearest to Tp and to Tn, int64 [N, candidates] each.
+
+    The two sets of a query never meet: where the thresholds lie on one side of a whole list, the positives
+    are taken first and the negatives from what lies behind them.
+
+    Args:
+        distances: float32 [N, k], nearest first, k >= 2 candidates.
+        thresholds: Tp and Tn.
+        candidates: How many positions on either side.
+    """
+    k = distances.shape[1]
+    start = _nearest_run(distances[:, : k - candidates], thresholds[0], candidates)
+    positives = start[:, None] + np.arange(candidates)  # [N, candidates]
+    behind = np.where(np.arange(k) <= positives[:, -1:], -np.inf, distances)
+    start = np.maximum(_nearest_run(behind, thresholds[1], candidates), positives[:, -1] + 1)
+    return positives, start[:, None] + np.arange(candidates)
+
+
+def _nearest_run(distances: np.ndarray, threshold: float, length: int) -> np.ndarray:
+    """Return where the run of ``length`` neighbours nearest to ``threshold`` starts, int64 [N].
+
+    In a sorted list the nearest values lie side by side; the best run has the smallest worst miss.
+    """
+    ends = distances.shape[1] - length + 1
+    miss = np.abs(distances - threshold)
+    worst = np.maximum(miss[:, :ends], miss[:, length - 1 :])  # [N, ends]
+    return worst.argmin(axis=1)
