@@ -1,0 +1,398 @@
+"""RBM hashing: a greedy stack of restricted Boltzmann machines whose top layer gives the bits.
+
+Lin, Morere et al., *DeepHash* (2017), section 3: the descriptor is binarised at the mean of the fit set,
+each layer learns from the activations of the frozen layers below it, and each bit says whether the top
+layer's projection exceeds its mean (equation 6).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from niphash.errors import InputError
+from niphash.hashing.checks import blocks, check_bits, check_shape, encode_blocks
+from niphash.hashing.hasher import Hasher, TrainerFactory
+from niphash.hashing.rbm import RBM, VisibleUnits
+from niphash.hashing.rbm_stage import RBMStage, RBMTraining
+from niphash.hashing.regularizers import RegularizerName, regularizer
+from niphash.hashing.stream import DescriptorBatches, release_pages
+from niphash.hashing.training import data_fingerprint, fit_module
+
+KEEP_ACTIVATIONS_BYTES = 256 * 2**20  # activations of frozen layers up to this size are kept in memory
+LOGGED_ROWS = 256
+
+
+class StackOutput(NamedTuple):
+    """What a stack makes of descriptors.
+
+    Attributes:
+        activations: P(h = 1 | below) of every layer, bottom first, [B, H_l].
+        projection: W z + b of the top layer [B, bits], before any threshold.
+    """
+
+    activations: tuple[torch.Tensor, ...]
+    projection: torch.Tensor
+
+
+class Stack(nn.Module):
+    """Layers of RBMs over a fitted standardisation of the descriptor.
+
+    Buffers: ``mean`` and ``scale`` [D] of the fit set, and ``threshold`` [bits] of the top projection.
+
+    Args:
+        sizes: Visible units, then the hidden units of every layer: ``(8192, 1024, 64)``.
+        visible_units: Of the first layer. ``"binary"``: v = [x > mean]; ``"gaussian"``:
+            v = (x - mean) / scale. Later layers see activations in (0, 1) and are binary.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+    threshold: torch.Tensor
+    layers: nn.ModuleList
+
+    def __init__(self, sizes: Sequence[int], visible_units: VisibleUnits) -> None:
+        super().__init__()
+        self.visible_units = visible_units
+        self.register_buffer("mean", torch.zeros(sizes[0]))
+        self.register_buffer("scale", torch.ones(sizes[0]))
+        self.register_buffer("threshold", torch.zeros(sizes[-1]))
+        units: list[VisibleUnits] = [visible_units] + ["binary"] * (len(sizes) - 2)
+        self.layers = nn.ModuleList(
+            RBM(*around, kind) for around, kind in zip(pairwise(sizes), units, strict=True)
+        )
+
+    @property
+    def sizes(self) -> list[int]:
+        """Visible units, then the hidden units of every layer."""
+        return [self.mean.numel(), *(layer.hidden_bias.numel() for layer in self.rbms)]
+
+    @property
+    def rbms(self) -> list[RBM]:
+        """The layers, bottom first."""
+        return [layer for layer in self.layers if isinstance(layer, RBM)]
+
+    def standardise(self, descriptors: torch.Tensor) -> torch.Tensor:
+        """Return the visible states [B, D] of the first layer."""
+        if self.visible_units == "binary":
+            return (descriptors > self.mean).to(descriptors.dtype)
+        return (descriptors - self.mean) / self.scale
+
+    def below(self, depth: int) -> nn.Module:
+        """Return the part under layer ``depth`` as a module: descriptors [B, D] to that layer's input."""
+        return _Below(self, depth)
+
+    def forward(self, descriptors: torch.Tensor) -> StackOutput:
+        """Send descriptors float32 [B, D] through all layers."""
+        state = self.standardise(descriptors)
+        activations = []
+        for layer in self.rbms:
+            projection = layer.hidden_logits(state)
+            state = torch.sigmoid(projection)
+            activations.append(state)
+        return StackOutput(tuple(activations), projection)
+
+    def bits(self, descriptors: torch.Tensor) -> torch.Tensor:
+        """Return bool [B, bits]: whether the top projection exceeds its threshold."""
+        return self(descriptors).projection > self.threshold
+
+
+class _Below(nn.Module):
+    def __init__(self, stack: Stack, depth: int) -> None:
+        super().__init__()
+        self.stack = stack
+        self.depth = depth
+
+    def forward(self, descriptors: torch.Tensor) -> torch.Tensor:
+        state = self.stack.standardise(descriptors)
+        for layer in self.stack.rbms[: self.depth]:
+            state = layer(state)
+        return state
+
+
+def paper_layers(dim: int, bits: int) -> list[int]:
+    """Return the hidden sizes of DeepHash (table 1) for a descriptor of ``dim`` components.
+
+    8192-1024, 8192-4096-256, 8192-4096-2048-64 and 4096-1024, 4096-2048-256, 4096-2048-1024-64 all follow
+    one rule: one layer down to an eighth of the input, two down to a 32nd, three below.
+    """
+    if bits * 8 >= dim:
+        return [bits]
+    return [dim // 2, bits] if bits * 32 >= dim else [dim // 2, dim // 4, bits]
+
+
+class RBMStack(Hasher):
+    """Hashing by a greedy stack of RBMs.
+
+    Args:
+        bits: Length of a code.
+        seed: Of initial weights, sampling and the order of the data.
+        layers: Sizes of the hidden layers, bottom first; ``bits`` is appended when it is not the last.
+            ``None``: the sizes of the papers (:func:`paper_layers`).
+        visible: Kind of the first layer's visible units.
+        regularizer: Penalty on the activations of every layer: ``"none"``, ``"sparsity"`` or ``"rbmh"``.
+        regularizer_weight: lambda.
+        sparsity_target: p of ``"sparsity"``.
+        recenter: What the mean of the bits' thresholds is taken over: ``"fit"`` the fit set; ``"index"``
+            the same until :meth:`recenter` is called with the indexed collection; ``"off"`` no mean, a bit
+            is an activation above one half.
+        max_epochs: Passes over the fit set, each layer.
+        batch_size: Descriptors of a step, over all processes.
+        learning_rate: Of weights and biases.
+        momentum: Of stochastic gradient descent.
+        weight_decay: L2 penalty on the weights.
+        schedule: Of the learning rate, ``"constant"`` or ``"linear"`` (to zero).
+        cd_steps: Gibbs steps k of contrastive divergence.
+        persistent: Persistent chains (PCD).
+        mean_field: Visible units of the chain take their expectation in place of a sample.
+        init_std: Standard deviation of the initial weights.
+    """
+
+    def __init__(
+        self,
+        bits: int,
+        seed: int = 0,
+        layers: Sequence[int] | None = None,
+        visible: VisibleUnits = "binary",
+        regularizer: RegularizerName = "rbmh",
+        regularizer_weight: float = 0.5,
+        sparsity_target: float = 0.5,
+        recenter: Literal["fit", "index", "off"] = "fit",
+        max_epochs: int = 30,
+        batch_size: int = 100,
+        learning_rate: float = 0.001,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        schedule: Literal["constant", "linear"] = "constant",
+        cd_steps: int = 1,
+        persistent: bool = False,
+        mean_field: bool = True,
+        init_std: float = 0.01,
+    ) -> None:
+        self.bits = check_bits(bits)
+        self.seed = seed
+        self.layers = None if layers is None else with_bits(layers, bits)
+        self.visible = visible
+        self.regularizer = regularizer
+        self.sparsity_target = sparsity_target
+        self.recenter_on = recenter
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.init_std = init_std
+        self.training = RBMTraining(
+            learning_rate=learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            cd_steps=cd_steps,
+            persistent=persistent,
+            mean_field=mean_field,
+            regularizer_weight=regularizer_weight if regularizer != "none" else 0.0,
+        )
+        #: The trained network; ``None`` before :meth:`fit` or :meth:`load_state_dict`.
+        self.stack: Stack | None = None
+
+    def hidden_sizes(self, dim: int) -> list[int]:
+        """Return the sizes of the hidden layers for descriptors of ``dim`` components."""
+        return self.layers if self.layers is not None else paper_layers(dim, self.bits)
+
+    def check(self, dim: int, count: int) -> None:
+        """See :meth:`Hasher.check`."""
+        if self.bits > dim:
+            raise InputError(
+                f"bits={self.bits} is more than the {dim} dimensions of the descriptor; ask for at most {dim}"
+            )
+        sizes = [dim, *self.hidden_sizes(dim)]
+        if any(above > below for below, above in pairwise(sizes)):
+            raise InputError(
+                f"hashing.layers={sizes[1:]} grows over descriptors of {dim} dimensions; "
+                "give sizes that do not increase"
+            )
+        if count < 2:
+            raise InputError(f"{count} fit descriptors are too few for an RBM; give at least 2")
+
+    def fit(
+        self,
+        descriptors: np.ndarray,
+        pairs: np.ndarray | None = None,
+        trainer: TrainerFactory | None = None,
+        validation: np.ndarray | None = None,
+    ) -> None:
+        """See :meth:`Hasher.fit`; ``pairs`` are not used."""
+        if descriptors.ndim != 2:
+            raise InputError(f"descriptors of shape {descriptors.shape} are no matrix [N, D]")
+        count, dim = descriptors.shape
+        self.check(dim, count)
+        mean, scale = fit_moments(descriptors)
+        stack = Stack([dim, *self.hidden_sizes(dim)], self.visible)
+        stack.mean, stack.scale = torch.from_numpy(mean), torch.from_numpy(scale)
+        stack.requires_grad_(False).eval()
+        for depth in range(len(stack.rbms)):
+            self._fit_layer(stack, depth, descriptors, trainer, validation)
+        self.stack = stack
+        if self.recenter_on != "off":
+            self.recenter(descriptors)
+
+    def _fit_layer(
+        self,
+        stack: Stack,
+        depth: int,
+        descriptors: np.ndarray,
+        trainer: TrainerFactory | None,
+        validation: np.ndarray | None,
+    ) -> None:
+        """Train layer ``depth`` on the activations of the frozen layers below it."""
+        rbm = stack.rbms[depth]
+        seed = int(np.random.SeedSequence([self.seed, depth]).generate_state(1)[0])
+        rbm.initialise(self.init_std, torch.Generator().manual_seed(seed))
+        below = stack.below(depth)
+        name = f"layer{depth + 1}"
+        stage = RBMStage(
+            rbm.requires_grad_(True),
+            regularizer(self.regularizer, self.sparsity_target),
+            self.training,
+            seed,
+            chains=min(self.batch_size, len(descriptors)),
+            name=name,
+            fit_rows=below(_some_rows(descriptors)),
+            held_out_rows=None if validation is None else below(_some_rows(validation)),
+        )
+        identity = {**self._identity(), "layer": depth, "data": data_fingerprint(descriptors)}
+        rows, rest = _layer_input(stack, depth, descriptors)
+        batches = DescriptorBatches(rows, self.batch_size, seed, rest)
+        fit_module(stage, batches, trainer, name, self.max_epochs, identity)
+        rbm.requires_grad_(False)
+
+    def _identity(self) -> dict[str, Any]:
+        """Return everything that decides the outcome of a fit but the descriptors."""
+        own = {key: getattr(self, key) for key in _IDENTITY}
+        return {**own, **asdict(self.training)}
+
+    def project(self, descriptors: np.ndarray) -> np.ndarray:
+        """Return float32 [N, bits] whose signs are the bits: top projections less their thresholds."""
+        stack = self._fitted(descriptors)
+        parts = []
+        for block in blocks(descriptors):
+            with torch.inference_mode():
+                parts.append((stack(torch.from_numpy(block)).projection - stack.threshold).numpy())
+        return np.concatenate(parts)
+
+    def encode(self, descriptors: np.ndarray) -> np.ndarray:
+        """See :meth:`Hasher.encode`.
+
+        Raises:
+            InputError: another number of dimensions than at the fit, or NaN.
+        """
+        return encode_blocks(descriptors, self._fitted(descriptors).bits, self.bits)
+
+    def recenter(self, descriptors: np.ndarray) -> None:
+        """Set every threshold to the mean of its projection over ``descriptors`` (DeepHash, equation 6)."""
+        stack = self._fitted(descriptors)
+        total = torch.zeros(self.bits, dtype=torch.float64)
+        for block in blocks(descriptors):
+            with torch.inference_mode():
+                total += stack(torch.from_numpy(block)).projection.sum(0, dtype=torch.float64)
+        stack.threshold = (total / len(descriptors)).float()
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of :class:`Stack`."""
+        if self.stack is None:
+            raise RuntimeError("fit this hasher before it is saved")
+        return dict(self.stack.state_dict())
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state_dict` returned.
+
+        Raises:
+            InputError: the state belongs to another code length.
+        """
+        weights = [state[key] for key in sorted(k for k in state if k.endswith(".weight"))]
+        sizes = [weights[0].shape[1], *(len(weight) for weight in weights)]
+        if sizes[-1] != self.bits:
+            raise InputError(f"this model makes codes of {sizes[-1]} bits, not bits={self.bits}")
+        stack = Stack(sizes, self.visible)
+        stack.load_state_dict(state)
+        self.stack = stack.requires_grad_(False).eval()
+
+    def log_config(self) -> dict[str, Any]:
+        """Return the layer sizes in use."""
+        return {"layers": [] if self.stack is None else self.stack.sizes}
+
+    def _fitted(self, descriptors: np.ndarray) -> Stack:
+        check_shape(descriptors, 0 if self.stack is None else self.stack.sizes[0])
+        assert self.stack is not None
+        return self.stack
+
+
+_IDENTITY = (
+    "bits",
+    "seed",
+    "layers",
+    "visible",
+    "regularizer",
+    "sparsity_target",
+    "max_epochs",
+    "batch_size",
+    "init_std",
+)
+
+
+def with_bits(layers: Sequence[int], bits: int) -> list[int]:
+    """Return ``layers`` with ``bits`` as the last.
+
+    Raises:
+        InputError: a size is not positive, sizes grow, or ``bits`` exceeds the last size.
+    """
+    sizes = [int(size) for size in layers]
+    if any(size <= 0 for size in sizes):
+        raise InputError(f"hashing.layers={sizes}: layer sizes are positive")
+    if sizes and bits > sizes[-1]:
+        raise InputError(
+            f"bits={bits} exceeds the last of hashing.layers={sizes}; give larger layers or fewer bits"
+        )
+    if any(above > below for below, above in pairwise(sizes)):
+        raise InputError(f"hashing.layers={sizes} grows; give sizes that do not increase")
+    return sizes if sizes and sizes[-1] == bits else [*sizes, bits]
+
+
+def fit_moments(descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation, float32 [D] each, of float [N, D] read in blocks.
+
+    Components that never vary get the deviation 1.
+
+    Raises:
+        InputError: a value is NaN or infinite.
+    """
+    total = np.zeros(descriptors.shape[1])
+    squares = np.zeros(descriptors.shape[1])
+    for block in blocks(descriptors):
+        total += block.sum(0, dtype=np.float64)
+        squares += np.square(block, dtype=np.float64).sum(0)
+        release_pages(descriptors)
+    mean = total / len(descriptors)
+    scale = np.sqrt(np.maximum(squares / len(descriptors) - mean**2, 0))
+    scale[scale <= 1e-6 * scale.max(initial=0)] = 1.0
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def _layer_input(stack: Stack, depth: int, descriptors: np.ndarray) -> tuple[np.ndarray, nn.Module | None]:
+    """Return the rows layer ``depth`` learns from and what is still to be applied to them.
+
+    Small sets go through the frozen layers once and are kept; large ones batch by batch, every epoch.
+    """
+    below = stack.below(depth)
+    if len(descriptors) * stack.sizes[depth] * 4 > KEEP_ACTIVATIONS_BYTES:
+        return descriptors, below
+    with torch.inference_mode():
+        parts = [below(torch.from_numpy(block)).numpy() for block in blocks(descriptors)]
+    return np.concatenate(parts), None
+
+
+def _some_rows(descriptors: np.ndarray) -> torch.Tensor:
+    """Return some evenly spaced rows as float32 [M, D]."""
+    chosen = np.linspace(0, len(descriptors) - 1, min(LOGGED_ROWS, len(descriptors))).astype(np.int64)
+    return torch.from_numpy(np.array(descriptors[chosen], np.float32))

@@ -1,0 +1,117 @@
+"""Descriptors as a stream of shuffled batches, out of memory or off the disk, with bounded memory."""
+
+import mmap
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+
+BLOCK_ROWS = 256  # read together from the disk
+BUFFER_ROWS = 4096  # shuffled together in memory
+
+
+class DescriptorStream(IterableDataset):
+    """Float32 batches [B, D] of all rows, in another order every epoch.
+
+    Blocks of consecutive rows are read in random order into a buffer and shuffled there, so a file is read
+    in long runs and at most ``BUFFER_ROWS`` rows are in memory. The order is a function of ``seed`` and
+    :attr:`epoch` alone. Rows that do not fill the last batch are left out of that epoch. In a distributed
+    run every process takes its share of every batch.
+
+    Args:
+        descriptors: float [N, D], an array or a memory map.
+        batch_size: B over all processes; at most N.
+        seed: Determines every order.
+    """
+
+    def __init__(self, descriptors: np.ndarray, batch_size: int, seed: int) -> None:
+        self.descriptors = descriptors
+        self.batch_size = min(batch_size, len(descriptors))
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.descriptors) // self.batch_size
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        rank, processes = _place()
+        rng = np.random.default_rng([self.seed, self.epoch])
+        left = np.empty((0, self.descriptors.shape[1]), self.descriptors.dtype)
+        for rows in self._buffers(rng):
+            rows = np.concatenate([left, rows]) if len(left) else rows
+            whole = len(rows) - len(rows) % self.batch_size
+            for start in range(0, whole, self.batch_size):
+                share = rows[start + rank : start + self.batch_size : processes]
+                yield torch.from_numpy(share.astype(np.float32))
+            left = rows[whole:]
+
+    def _buffers(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        starts = rng.permutation(np.arange(0, len(self.descriptors), BLOCK_ROWS))
+        together = BUFFER_ROWS // BLOCK_ROWS
+        for first in range(0, len(starts), together):
+            blocks = [self.descriptors[s : s + BLOCK_ROWS] for s in starts[first : first + together]]
+            buffer = np.concatenate(blocks)
+            release_pages(self.descriptors)
+            yield buffer[rng.permutation(len(buffer))]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        array = self.descriptors
+        # a process that is spawned opens a whole file map itself; parts and other arrays are sent to it
+        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.mode == "r":
+            state["descriptors"] = (array.filename, array.dtype, array.shape, array.offset)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["descriptors"], tuple):
+            name, dtype, shape, offset = state["descriptors"]
+            state["descriptors"] = np.memmap(name, dtype, mode="r", offset=offset, shape=shape)
+        self.__dict__.update(state)
+
+
+class DescriptorBatches(pl.LightningDataModule):
+    """The batches a stage learns from: descriptors as they come out of the frozen stages below it.
+
+    Args:
+        descriptors: float [N, D], an array or a memory map.
+        batch_size: Rows of a batch, over all processes.
+        seed: Determines the order of the rows.
+        below: Applied to every batch on the device where the stage learns.
+    """
+
+    def __init__(
+        self, descriptors: np.ndarray, batch_size: int, seed: int, below: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.stream = DescriptorStream(descriptors, batch_size, seed)
+        self.below = below
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the batches of the trainer's current epoch."""
+        self.stream.epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        return DataLoader(self.stream, batch_size=None)
+
+    @torch.no_grad()
+    def on_after_batch_transfer(self, batch: torch.Tensor, dataloader_idx: int) -> torch.Tensor:
+        """Send the batch [B, D] through the frozen stages."""
+        return batch if self.below is None else self.below.to(batch.device)(batch)
+
+
+def release_pages(array: np.ndarray) -> None:
+    """Give back the memory of the pages of a memory map that were read; does nothing to other arrays."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _place() -> tuple[int, int]:
+    """Return this process's number and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

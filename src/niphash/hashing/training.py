@@ -1,0 +1,176 @@
+"""Fit one LightningModule: its trainer, its checkpoint, its progress; and go on where a run was killed."""
+
+import hashlib
+import itertools
+import json
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from niphash.errors import InputError
+from niphash.hashing.hasher import TrainerFactory
+from niphash.progress import track
+
+CHECKPOINT_EVERY_S = 20.0
+IDENTITY = "niphash_identity"
+
+
+def fit_module(
+    module: pl.LightningModule,
+    batches: pl.LightningDataModule,
+    trainer: TrainerFactory | None,
+    name: str,
+    max_epochs: int,
+    identity: Mapping[str, Any],
+) -> None:
+    """Train ``module`` for ``max_epochs``, or for what a killed run has left of them.
+
+    The checkpoint is ``<default_root_dir of the trainer>/<name>.ckpt``. An epoch's numbers must depend on
+    the state of the module and the number of the epoch alone; then a resumed run ends as an unbroken one.
+
+    Args:
+        module: What learns; changed in place.
+        batches: What it learns from; asked for a new ``train_dataloader`` every epoch.
+        trainer: Makes the trainer; without one, a quiet trainer on the CPU that leaves nothing on disk.
+        name: Of the stage: names the checkpoint and the progress bar.
+        max_epochs: Epochs in all.
+        identity: Plain values (numbers, text, lists) that decide the outcome, the data's fingerprint among
+            them; a checkpoint with other values is refused.
+
+    Raises:
+        InputError: the folder holds the checkpoint of another configuration or other data.
+    """
+    text = json.dumps(identity, sort_keys=True)
+    with _quiet():
+        made: Any = (trainer or quiet_cpu_trainer)(max_epochs=max_epochs, reload_dataloaders_every_n_epochs=1)
+        resume = None
+        made.callbacks = [c for c in made.callbacks if not isinstance(c, pl.callbacks.ModelCheckpoint)]
+        if trainer is not None:
+            path = Path(made.default_root_dir) / f"{name}.ckpt"
+            made.callbacks.append(EpochCheckpoint(path, text))
+            resume = path if path.exists() else None
+        for callback in made.callbacks:
+            if isinstance(callback, StageProgress):
+                callback.description = name
+        if resume is not None:
+            _check_identity(resume, text)
+        module.train()
+        made.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
+    module.to("cpu").eval()
+
+
+def quiet_cpu_trainer(**options: Any) -> pl.Trainer:
+    """Return a trainer on the CPU that neither prints nor writes."""
+    return pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+def data_fingerprint(descriptors: np.ndarray, rows: int = 64) -> str:
+    """Return 32 hexadecimal digits for the shape, the type and some evenly spaced rows of [N, D]."""
+    chosen = np.linspace(0, len(descriptors) - 1, min(rows, len(descriptors))).astype(np.int64)
+    digest = hashlib.blake2b(f"{descriptors.shape} {descriptors.dtype}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(descriptors[chosen]).tobytes())
+    return digest.hexdigest()
+
+
+class EpochCheckpoint(pl.Callback):
+    """Keep the state after the last epoch, or after one that ended some seconds ago, in one file.
+
+    The file is replaced in one step, so a run that is killed leaves the old one or the new one.
+    """
+
+    def __init__(self, path: Path, identity: str, every_s: float = CHECKPOINT_EVERY_S) -> None:
+        self.path = path
+        self.identity = identity
+        self.every_s = every_s
+        self.written = time.monotonic()
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note what the checkpoint belongs to."""
+        checkpoint[IDENTITY] = self.identity
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file when it is time."""
+        is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        due = is_last or time.monotonic() - self.written >= self.every_s
+        if not trainer.strategy.broadcast(due):  # clocks differ; all processes must write, or none
+            return
+        if trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        trainer.save_checkpoint(part)
+        if trainer.is_global_zero:
+            part.replace(self.path)
+        self.written = time.monotonic()
+
+
+class StageProgress(pl.Callback):
+    """Progress of the stage that learns: a bar on a terminal, a plain line now and then elsewhere."""
+
+    description = "train"
+
+    def __init__(self) -> None:
+        self._steps: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the bar."""
+        if trainer.is_global_zero:
+            total = int(trainer.estimated_stepping_batches)
+            self._steps = track(itertools.repeat(None), f"train {self.description}", total)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar."""
+        if self._steps is not None:
+            next(self._steps)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End the bar."""
+        if self._steps is not None:
+            self._steps.close()
+        self._steps = None
+
+
+def _check_identity(path: Path, identity: str) -> None:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(IDENTITY)
+    except Exception as error:
+        raise InputError(f"{path}: not a checkpoint that can be read; delete it to start anew") from error
+    if found != identity:
+        raise InputError(
+            f"{path}: the checkpoint of another configuration or other descriptors; "
+            "delete it to start anew, or choose another hydra.run.dir"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's advice (workers, devices, tips) off the terminal; errors pass."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", module="lightning_fabric")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
