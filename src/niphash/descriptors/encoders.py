@@ -23,8 +23,12 @@ class Encoder(nn.Module, ABC):
     dim: int
 
     @abstractmethod
-    def fit(self, sample: np.ndarray) -> None:
-        """Fit on float32 [S, local_dim] local descriptors of many photos.
+    def fit(self, sample: np.ndarray, lengths: list[int]) -> None:
+        """Fit on float32 [S, local_dim] local descriptors drawn from many photos.
+
+        Args:
+            sample: Photo after photo.
+            lengths: How many of them belong to each photo.
 
         Raises:
             InputError: there are too few of them.
@@ -69,6 +73,20 @@ def finish(encoded: Tensor, lengths: list[int], alpha: float) -> Tensor:
     return torch.where(nothing[:, None], blank(unit.shape[-1]).to(unit.device), unit)
 
 
+def sums(weights: Tensor, values: Tensor, lengths: list[int]) -> Tensor:
+    """Return [B, K, D], for each image sum_t weights_t(k) values_t.
+
+    One small matrix product an image: no padding, and no image's sums depend on its neighbours in the batch.
+
+    Args:
+        weights: [T, K], image after image.
+        values: [T, D].
+        lengths: Number of rows of each of the B images.
+    """
+    pairs = zip(weights.split(lengths), values.split(lengths), strict=True)
+    return torch.stack([w.T @ v for w, v in pairs])
+
+
 def nearest(x: Tensor, centroids: Tensor) -> Tensor:
     """Return int64 [T], the nearest of [K, D] centroids to each of [T, D] vectors (Euclidean)."""
     # |x - c|^2 less |x|^2, which all centroids share
@@ -104,12 +122,12 @@ def k_means(sample: np.ndarray, k: int, seed: int, option: str, iterations: int 
     return clustering.centroids
 
 
-def check_enough(found: int, needed: int, option: str) -> None:
-    """Raise an :class:`InputError` unless ``found`` local descriptors suffice to fit ``option=needed``."""
-    if found < needed:
+def check_enough(found: int, parts: int, option: str, each: int = 1) -> None:
+    """Raise an :class:`InputError` unless ``found`` local descriptors give each of ``parts`` its share."""
+    if found < parts * each:
         raise InputError(
-            f"{option}={needed} needs at least {needed} local descriptors to fit on, "
-            f"but the fit set gave {found}; give more or larger photos (fit.root) or a smaller {option}"
+            f"{option}={parts} needs at least {parts * each} local descriptors to fit on, but the fit set "
+            f"gave {found}; give more or larger photos (fit.root) or a smaller {option}"
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from niphash.descriptors.encoders import Encoder, check_enough, check_positive, finish, k_means
+from niphash.descriptors.encoders import Encoder, check_enough, check_positive, finish, k_means, sums
 from niphash.errors import InputError
 
 Orders = Literal["first", "second", "both"]
@@ -60,21 +60,15 @@ def fisher_vector(x: Tensor, lengths: list[int], mixture: Mixture, orders: Order
     """
     x = x.to(mixture.means.dtype)
     gamma = posteriors(x, mixture)  # [T, K]
-    squares = x.square()
-    zeroth, first, second = [], [], []
-    for g, xs, ss in zip(gamma.split(lengths), x.split(lengths), squares.split(lengths), strict=True):
-        n = max(len(g), 1)
-        zeroth.append(g.sum(0) / n)  # [K]
-        first.append(g.T @ xs / n)  # [K, D]
-        if orders != "first":
-            second.append(g.T @ ss / n)  # [K, D]
-    s0, s1 = torch.stack(zeroth)[..., None], torch.stack(first)  # [B, K, 1], [B, K, D]
+    n = torch.tensor(lengths, device=x.device).clamp(min=1)[:, None, None]
+    s0 = torch.stack([g.sum(0) for g in gamma.split(lengths)])[..., None] / n  # [B, K, 1]
+    s1 = sums(gamma, x, lengths) / n  # [B, K, D]
     w, mu, variance = mixture.weights[:, None], mixture.means, mixture.variances
     parts = []
     if orders != "second":
         parts.append((s1 - s0 * mu) / (w * variance).sqrt())
     if orders != "first":
-        s2 = torch.stack(second)
+        s2 = sums(gamma, x.square(), lengths) / n  # [B, K, D]
         parts.append((s2 - 2 * s1 * mu + s0 * (mu.square() - variance)) / ((2 * w).sqrt() * variance))
     return torch.cat([part.flatten(1) for part in parts], 1)
 
@@ -101,7 +95,7 @@ class Fisher(Encoder):
         gaussians: int = 64,
         orders: Orders = "both",
         alpha: float = 0.5,
-        iterations: int = 50,
+        iterations: int = 30,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -123,13 +117,13 @@ class Fisher(Encoder):
         self.register_buffer("means", torch.zeros(self.gaussians, self.local_dim, dtype=torch.float64))
         self.register_buffer("variances", torch.ones(self.gaussians, self.local_dim, dtype=torch.float64))
 
-    def fit(self, sample: np.ndarray) -> None:
+    def fit(self, sample: np.ndarray, lengths: list[int]) -> None:
         """Fit the mixture to float32 [S, local_dim] by expectation maximisation, from faiss k-means.
 
         Raises:
-            InputError: fewer local descriptors than twice the Gaussians.
+            InputError: fewer local descriptors than ten times the Gaussians.
         """
-        check_enough(len(sample) // 2, self.gaussians, "pooling.gaussians")
+        check_enough(len(sample), self.gaussians, "pooling.gaussians", each=10)
         mixture = fit_mixture(sample, self.gaussians, self.iterations, self.seed)
         self.load_state_dict(mixture._asdict())
 

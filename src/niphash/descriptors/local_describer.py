@@ -15,6 +15,7 @@ from niphash.descriptors.fingerprint import fingerprint
 from niphash.descriptors.local import LocalBackbone
 from niphash.descriptors.parallel import map_ahead
 from niphash.descriptors.pca import PCA
+from niphash.descriptors.state import load_parts, prefixed
 from niphash.errors import InputError
 from niphash.progress import track
 
@@ -71,30 +72,33 @@ class LocalDescriber(Describer):
         Raises:
             InputError: the photos give too few local descriptors.
         """
-        sample = self.sample(images)
+        sample, lengths = self.sample(images)
         self.pca.fit(sample)
         with torch.inference_mode():
             reduced = self.pca(torch.from_numpy(sample).to(self.device)).cpu().numpy()
-        self.encoder.fit(reduced)
+        self.encoder.fit(reduced, lengths)
 
-    def sample(self, images: ImageSet) -> np.ndarray:
-        """Return float32 [S, local dim], S <= ``fit_descriptors``: local descriptors drawn at random."""
-        rng = np.random.default_rng(self.seed)
-        rows = np.sort(rng.permutation(len(images))[: self.fit_images])
-        share = -(-self.fit_descriptors // max(len(rows), 1))
+    def sample(self, images: ImageSet) -> tuple[np.ndarray, list[int]]:
+        """Draw local descriptors at random, about equally many from every photo.
+
+        Returns:
+            float32 [S, local dim], S <= ``fit_descriptors``, photo after photo; how many are from each.
+
+        Raises:
+            InputError: no photo has any.
+        """
+        rows = np.random.default_rng(self.seed).permutation(len(images))[: self.fit_images]
+        share = max(1, self.fit_descriptors // max(len(rows), 1))
         drawn = []
-        for row, found in zip(
-            rows, track(self._extract(images, rows), "local descriptors", len(rows)), strict=True
-        ):
+        for row, found in zip(rows, track(self._extract(images, rows), "fit set", len(rows)), strict=True):
             if not isinstance(found, Skipped) and len(found):
                 own = np.random.default_rng([self.seed, int(row)])
-                drawn.append(found[np.sort(own.permutation(len(found))[:share])])
+                drawn.append(found[own.permutation(len(found))[:share]])
         if not drawn:
             raise InputError(
-                f"none of the {len(images)} fit photos has a local descriptor; give others (fit.root)"
+                f"none of the {len(images)} fit photos has a local descriptor; give other photos (fit.root)"
             )
-        sample = np.concatenate(drawn)
-        return sample[np.sort(rng.permutation(len(sample))[: self.fit_descriptors])]
+        return np.concatenate(drawn), [len(found) for found in drawn]
 
     def batches(self, images: ImageSet) -> Iterator[Described]:
         """Describe ``images`` batch by batch, in order, reading each photo once."""
@@ -105,10 +109,7 @@ class LocalDescriber(Describer):
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return ``pca.*`` and ``encoder.*``."""
-        parts = {"pca": self.pca, "encoder": self.encoder}
-        return {
-            f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()
-        }
+        return prefixed(self._parts())
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Take over what :meth:`state_dict` returned.
@@ -116,7 +117,10 @@ class LocalDescriber(Describer):
         Raises:
             InputError: the tensors are those of another configuration.
         """
-        load_parts({"pca": self.pca, "encoder": self.encoder}, state)
+        load_parts(self._parts(), state)
+
+    def _parts(self) -> dict[str, Any]:
+        return {"pca": self.pca, "encoder": self.encoder}
 
     def _encode(self, rows: range, found: list[np.ndarray | Skipped]) -> Described:
         skipped = tuple(f for f in found if isinstance(f, Skipped))
@@ -152,22 +156,3 @@ def one_opencv_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
-
-
-def load_parts(parts: dict[str, Any], state: dict[str, torch.Tensor]) -> None:
-    """Load ``<part>.<name>`` tensors into modules or describers.
-
-    Raises:
-        InputError: a tensor is missing, unknown or of another shape.
-    """
-    for part, module in parts.items():
-        own = {name.removeprefix(f"{part}."): t for name, t in state.items() if name.startswith(f"{part}.")}
-        try:
-            module.load_state_dict(own)
-        except (RuntimeError, KeyError) as error:
-            raise InputError(
-                f"the stored tensors of {part!r} do not fit its configuration; load the model with the "
-                "config.yaml that it was saved with"
-            ) from error
-    if foreign := [name for name in state if name.split(".")[0] not in parts]:
-        raise InputError(f"unknown tensors {', '.join(sorted(foreign))} among those of {', '.join(parts)}")

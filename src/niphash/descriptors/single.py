@@ -16,7 +16,7 @@ def single(
     pooling: Any,
     stages: Sequence[Any] = (),
     precision: str = "auto",
-    batch_size: int = 32,
+    batch_size: int = 16,
     seed: int = 0,
 ) -> Describer:
     """Return the describer that ``backbone`` and ``pooling`` make together.
@@ -26,7 +26,7 @@ def single(
         pooling: An encoder for the former, a pooling of feature maps for the latter.
         stages: What is done to the descriptor afterwards, in order (whitening); ``None`` entries are skipped.
         precision: Arithmetic of a network: ``auto``, ``fp32`` or ``bf16``.
-        batch_size: Photos at a time.
+        batch_size: Photos (views of photos, for a network) at a time.
         seed: Of what is drawn at random for fitting.
 
     Raises:
@@ -38,12 +38,37 @@ def single(
 
         describer = LocalDescriber(backbone, pooling, batch_size=batch_size, seed=seed)
     elif isinstance(backbone, nn.Module) and not isinstance(pooling, Encoder):
-        from niphash.descriptors.cnn import CNNDescriber
+        from niphash.descriptors.cnn_describer import CNNDescriber
 
         describer = CNNDescriber(backbone, pooling, precision=precision, batch_size=batch_size)
     else:
         raise _mismatch(backbone, pooling)
-    return describer
+    return staged(describer, stages, seed)
+
+
+def fusion(
+    first: Describer, second: Describer, alpha: float = 0.5, stages: Sequence[Any] = (), seed: int = 0
+) -> Describer:
+    """Return the fusion of two describers, and the stages after it (``descriptor=fusion``).
+
+    Args:
+        first: Its descriptor is weighted by ``alpha``.
+        second: Its descriptor is weighted by 1 - ``alpha``.
+        alpha: Strictly between 0 and 1.
+        stages: As of :func:`single`.
+        seed: As of :func:`single`.
+    """
+    from niphash.descriptors.fusion import Fusion
+
+    return staged(Fusion(first, second, alpha), stages, seed)
+
+
+def staged(describer: Describer, stages: Sequence[Any], seed: int) -> Describer:
+    """Return ``describer`` with those of ``stages`` that are not ``None`` after it."""
+    from niphash.descriptors.whitening import StagedDescriber
+
+    chosen = [stage for stage in stages if stage is not None]
+    return StagedDescriber(describer, chosen, seed=seed) if chosen else describer
 
 
 def _mismatch(backbone: Any, pooling: Any) -> InputError:

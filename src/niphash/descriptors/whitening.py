@@ -1,0 +1,174 @@
+"""Stages after a describer: PCA whitening."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from niphash.data.images import ImageSet
+from niphash.descriptors.describer import Described, Describer, DescribeReport
+from niphash.descriptors.fingerprint import fingerprint
+from niphash.descriptors.pca import fit_pca
+from niphash.descriptors.selection import select
+from niphash.descriptors.state import load_parts, prefixed
+from niphash.errors import InputError
+
+
+class Stage(ABC):
+    """Descriptor to descriptor, fitted without labels."""
+
+    #: Components of a descriptor afterwards.
+    dim: int
+
+    @abstractmethod
+    def fit(self, descriptors: np.ndarray) -> None:
+        """Fit on float32 [N, D]."""
+
+    @abstractmethod
+    def __call__(self, descriptors: np.ndarray) -> np.ndarray:
+        """Return float32 [N, dim], L2-normalised, of float32 [N, D]."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return everything fitted."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state_dict` returned."""
+
+    @property
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Plain values that determine the output, for the fingerprint."""
+
+
+def none() -> None:
+    """Return no stage at all (``whitening=none``)."""
+
+
+class PCAWhitening(Stage):
+    """Projection onto principal axes, each divided by its standard deviation, then L2.
+
+    Jegou & Chum (ECCV 2012, section 3): it lowers the weight of components that always occur together.
+
+    Args:
+        dim: Components that are kept.
+        power: Exponent of the variance that divides a component: 0.5 whitens, 0 only rotates and reduces.
+        floor: Variances below this fraction of the largest count as this fraction, so that noise stays small.
+    """
+
+    def __init__(self, dim: int = 256, power: float = 0.5, floor: float = 1e-4) -> None:
+        if dim < 1:
+            raise InputError(f"whitening.dim={dim}: give 1 or more")
+        self.dim, self.power, self.floor = int(dim), float(power), float(floor)
+        self.mean: torch.Tensor | None = None
+        self.axes: torch.Tensor | None = None
+
+    def fit(self, descriptors: np.ndarray) -> None:
+        """Fit on float32 [N, D].
+
+        Raises:
+            InputError: ``dim`` is more than D or N - 1.
+        """
+        principal = fit_pca(descriptors, self.dim, "whitening.dim")
+        variances = principal.variances.clamp(min=self.floor * float(principal.variances[0]))
+        self.mean, self.axes = principal.mean, principal.axes / variances[:, None].pow(self.power)
+
+    def __call__(self, descriptors: np.ndarray) -> np.ndarray:
+        """Return float32 [N, dim], L2-normalised, of float32 [N, D]."""
+        if self.mean is None or self.axes is None:
+            raise RuntimeError("the whitening has not been fitted")
+        projected = (torch.from_numpy(np.ascontiguousarray(descriptors)) - self.mean) @ self.axes.T
+        return torch.nn.functional.normalize(projected, dim=1).numpy()
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return ``mean`` [D] and ``axes`` [dim, D] (scaled); nothing before the fit."""
+        return {} if self.mean is None or self.axes is None else {"mean": self.mean, "axes": self.axes}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state_dict` returned.
+
+        Raises:
+            InputError: the tensors are those of another configuration.
+        """
+        mean, axes = state.get("mean"), state.get("axes")
+        if mean is None or axes is None or axes.shape != (self.dim, len(mean)):
+            raise InputError(f"the stored whitening is not one to whitening.dim={self.dim}")
+        self.mean, self.axes = mean.float(), axes.float()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Plain values that determine the output; all the others are in the tensors."""
+        return {"stage": "pca", "dim": self.dim}
+
+
+class StagedDescriber(Describer):
+    """A describer and the stages after it, in order.
+
+    Args:
+        describer: Photo to descriptor.
+        stages: Descriptor to descriptor; at least one.
+        fit_images: The stages are fitted on so many photos at most, drawn at random.
+        seed: Of that draw.
+    """
+
+    def __init__(
+        self, describer: Describer, stages: Sequence[Stage], fit_images: int = 10_000, seed: int = 0
+    ) -> None:
+        self.describer, self.stages = describer, list(stages)
+        self.fit_images, self.seed = fit_images, seed
+
+    @property
+    def dim(self) -> int:
+        """Components of a descriptor after the last stage."""
+        return self.stages[-1].dim
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits over the describer's fingerprint and the fitted stages."""
+        config = {"describer": self.describer.fingerprint, "stages": [stage.config for stage in self.stages]}
+        fitted = {f"{i}.{k}": t for i, stage in enumerate(self.stages) for k, t in stage.state_dict().items()}
+        return fingerprint(config, fitted, ("torch",))
+
+    def fit(self, images: ImageSet) -> None:
+        """Fit the describer, then each stage on what the one before it gives for these photos.
+
+        Raises:
+            InputError: too few photos for a stage.
+        """
+        self.describer.fit(images)
+        rows = np.random.default_rng(self.seed).permutation(len(images))[: self.fit_images]
+        descriptors = self.describer.describe(select(images, np.sort(rows)), DescribeReport())
+        descriptors = descriptors[~np.isnan(descriptors).any(1)]
+        for stage in self.stages:
+            stage.fit(descriptors)
+            descriptors = stage(descriptors)
+
+    def batches(self, images: ImageSet) -> Iterator[Described]:
+        """Describe ``images`` batch by batch, in order, reading each photo once."""
+        for batch in self.describer.batches(images):
+            descriptors = batch.descriptors
+            if len(descriptors):
+                for stage in self.stages:
+                    descriptors = stage(descriptors)
+            else:
+                descriptors = np.empty((0, self.dim), np.float32)
+            yield replace(batch, descriptors=descriptors)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return ``describer.*``, ``stage0.*``, ``stage1.*``, ..."""
+        return prefixed(self._parts())
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state_dict` returned.
+
+        Raises:
+            InputError: the tensors are those of another configuration.
+        """
+        load_parts(self._parts(), state)
+
+    def _parts(self) -> dict[str, Any]:
+        return {"describer": self.describer} | {f"stage{i}": stage for i, stage in enumerate(self.stages)}
