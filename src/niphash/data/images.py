@@ -1,7 +1,8 @@
 """Image sets: which photos there are, and how one is read."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -9,18 +10,25 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
+from niphash.data.decode import UnreadableImage, read_photo, to_rgb
 from niphash.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Box",
+    "ImageSet",
+    "UnreadableImage",
+    "View",
+    "as_image_set",
+    "crop",
+    "image_files",
+    "read_image",
+    "walk_files",
+]
 
-
-class UnreadableImage(ValueError):
-    """A photo that cannot be decoded; carries its ``id`` and the ``reason`` in words."""
-
-    def __init__(self, image_id: str, reason: str) -> None:
-        super().__init__(f"{image_id}: {reason}")
-        self.image_id = image_id
-        self.reason = reason
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+)
 
 
 class Box(NamedTuple):
@@ -73,14 +81,21 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int, max_side: int | None = None) -> Image.Image:
         """Return image ``index`` as RGB, upright (EXIF orientation applied), cropped to its box.
+
+        Args:
+            index: Which image.
+            max_side: The caller will shrink the picture to this longer side in pixels, so a large JPEG may be
+                decoded at a fraction of its size (never smaller than asked). Without effect on an image with
+                a box or a view, which are in pixels of the full picture.
 
         Raises:
             UnreadableImage: the file is missing, broken, or not an image.
         """
-        image = read_image(self.sources[index], self.ids[index])
         box = self.boxes[index] if self.boxes is not None else None
+        whole = box is None and self.view is None
+        image = read_image(self.sources[index], self.ids[index], max_side if whole else None)
         if box is not None:
             image = crop(image, box, self.ids[index])
         return image if self.view is None else self.view(image, self._number(index))
@@ -129,7 +144,7 @@ class ImageSet:
 
     @classmethod
     def from_folder(cls, root: Path | str) -> "ImageSet":
-        """Return all images under ``root`` (sub-folders included), ordered by relative path.
+        """Return all images under ``root`` (sub-folders too, hidden files not), ordered by relative path.
 
         Raises:
             InputError: ``root`` does not exist, is no folder, or holds no image file.
@@ -137,10 +152,27 @@ class ImageSet:
         root = Path(root)
         if not root.is_dir():
             raise InputError(f"{root}: no such folder; name a folder that holds photos")
-        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        paths = image_files(root)
         if not paths:
-            raise InputError(f"{root}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-        return cls(tuple(p.relative_to(root).as_posix() for p in paths), tuple(paths))
+            raise InputError(
+                f"{root}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}"
+            )
+        return cls(tuple(path.relative_to(root).as_posix() for path in paths), tuple(paths))
+
+
+def walk_files(root: Path) -> Iterator[Path]:
+    """Yield the regular files below ``root`` that are not hidden, folder by folder in order of name."""
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(folder) / name
+            if not name.startswith(".") and path.is_file():
+                yield path
+
+
+def image_files(root: Path) -> list[Path]:
+    """Return the image files below ``root``, ordered by relative path; none where it does not exist."""
+    return sorted(path for path in walk_files(root) if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def as_image_set(images: "ImageSet | str | Path | Image.Image | np.ndarray | Sequence") -> ImageSet:
@@ -164,34 +196,21 @@ def _as_source(image: str | Path | Image.Image | np.ndarray) -> Path | Image.Ima
     if isinstance(image, str | Path):
         return Path(image)
     if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+            raise InputError(
+                f"an array of {image.dtype} {list(image.shape)} is no picture; needed: uint8 [H, W, 3]"
+            )
         return Image.fromarray(image).convert("RGB")
-    return image.convert("RGB")
+    return to_rgb(ImageOps.exif_transpose(image))
 
 
-def checksums(images: ImageSet) -> np.ndarray:
-    """Return uint8 [N, 16]: what identifies each photo's file; unreadable files are left out."""
-    rows = []
-    for index in range(len(images)):
-        try:
-            rows.append(np.frombuffer(bytes.fromhex(images.checksum(index)), np.uint8))
-        except UnreadableImage:
-            continue
-    return np.stack(rows) if rows else np.empty((0, 16), np.uint8)
-
-
-def read_image(source: Path | Image.Image, image_id: str) -> Image.Image:
-    """Return ``source`` as an upright RGB image.
+def read_image(source: Path | Image.Image, image_id: str, max_side: int | None = None) -> Image.Image:
+    """Return ``source`` as an upright RGB image, see :func:`niphash.data.decode.read_photo`.
 
     Raises:
         UnreadableImage: with the reason in words.
     """
-    if isinstance(source, Image.Image):
-        return source
-    try:
-        with Image.open(source) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(image_id, f"cannot be read as an image ({error})") from error
+    return source if isinstance(source, Image.Image) else read_photo(source, image_id, max_side)
 
 
 def crop(image: Image.Image, box: Box, image_id: str) -> Image.Image:
@@ -203,7 +222,9 @@ def crop(image: Image.Image, box: Box, image_id: str) -> Image.Image:
     left, top = max(0, round(box.left)), max(0, round(box.top))
     right, bottom = min(image.width, round(box.right)), min(image.height, round(box.bottom))
     if right <= left or bottom <= top:
-        raise UnreadableImage(image_id, f"its box {tuple(box)} lies outside the {image.width} x {image.height} image")
+        raise UnreadableImage(
+            image_id, f"its box {tuple(box)} lies outside the {image.width} x {image.height} image"
+        )
     return image.crop((left, top, right, bottom))
 
 

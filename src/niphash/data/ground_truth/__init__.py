@@ -1,0 +1,1 @@
+"""Parsers of the official ground-truth formats; what they read is not believed."""
