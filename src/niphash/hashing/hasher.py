@@ -23,6 +23,17 @@ class Hasher(ABC):
     #: Whether :meth:`fit` needs matching pairs (the Siamese stage).
     needs_pairs: bool = False
 
+    def check(self, dim: int, count: int) -> None:  # noqa: B027 - nothing to refuse is a fair answer
+        """Refuse what :meth:`fit` could not do, before any photo is described.
+
+        Args:
+            dim: Number of components of a descriptor.
+            count: Number of fit descriptors.
+
+        Raises:
+            InputError: more bits than dimensions, layers that grow, too few descriptors, ...
+        """
+
     @abstractmethod
     def fit(
         self,

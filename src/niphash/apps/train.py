@@ -1,0 +1,22 @@
+"""``python train.py``, ``niphash train``: Hydra composes the run, the pipeline does it."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from niphash.apps.session import data_nodes, run_folder, user_errors
+from niphash.config import conf_dir
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Train and measure one model."""
+    with user_errors():
+        from niphash.pipeline.training import train
+
+        train(cfg, run_folder(), data_nodes(cfg))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The walk through the rooms: photos -> descriptors -> codes -> ranking -> numbers and pictures."""

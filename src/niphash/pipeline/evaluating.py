@@ -1,0 +1,118 @@
+"""Measure without fitting: a trained model, rankings that another tool made, or two runs side by side."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from niphash.data.ground_truth.holidays import RankedList, read_holidays_results
+from niphash.data.task import RetrievalTask
+from niphash.errors import InputError
+from niphash.evaluation import compare
+from niphash.evaluation.compare import PER_QUERY
+from niphash.evaluation.evaluator import evaluate, results_table
+from niphash.model import load
+from niphash.pipeline.assembly import build_data, build_task, check_options
+from niphash.pipeline.measuring import Stopwatch, measure, recentered_on_index, store_for
+from niphash.pipeline.reporting import print_table, report_run, run_entry, write_json
+from niphash.search.ranking import ranking_from_lists
+
+
+def evaluate_model(cfg: DictConfig, run_dir: Path | str, data_nodes: list[DictConfig]) -> list[dict[str, Any]]:
+    """Measure the model folder ``cfg.model`` on each data set; nothing is fitted.
+
+    Args:
+        cfg: A composed ``conf/evaluate.yaml``.
+        run_dir: Where ``metrics.json``, the CSVs and the pictures are written.
+        data_nodes: The ``conf/data`` nodes to measure on.
+
+    Returns:
+        The entries of ``metrics.json``, one a data set.
+
+    Raises:
+        InputError: there is no such model, or a data set is not there.
+    """
+    check_options(cfg)
+    if cfg.model is None:
+        raise InputError("name a trained model: model=<run folder>/model (or ranking=<file>, or compare=[a,b])")
+    model = load(cfg.model)
+    data_sets = [build_data(node) for node in data_nodes]
+    for data in data_sets:
+        data.prepare()
+    store = store_for(model.describer, Path(cfg.paths.data_dir))
+    entries, measurements = [], []
+    for data, node in zip(data_sets, data_nodes, strict=True):
+        watch = Stopwatch()
+        task = build_task(data, node, cfg)
+        recenter = bool(cfg.recenter) or recentered_on_index(model)
+        measurements.append(measure(model, task, store, watch, cfg.ties, int(cfg.seed), recenter))
+        entries.append(run_entry(measurements[-1], model, watch, int(cfg.seed), cfg.ties))
+    report_run(entries, measurements, Path(run_dir), logger=None)
+    return entries
+
+
+def evaluate_ranking(cfg: DictConfig, run_dir: Path | str, data_nodes: list[DictConfig]) -> dict[str, Any]:
+    """Measure ranked lists that another tool made (``cfg.ranking``, Holidays result format).
+
+    Returns:
+        The metrics, as written to ``metrics.json``.
+
+    Raises:
+        InputError: the file cannot be read, or names photos that the data set does not have.
+    """
+    check_options(cfg)
+    data = build_data(data_nodes[0])
+    data.prepare()
+    task = build_task(data, data_nodes[0], cfg)
+    lists = read_holidays_results(Path(cfg.ranking))
+    found = _match_lists(task, lists, str(cfg.ranking))
+    ranking = ranking_from_lists(found, task, len(task.database))
+    report = evaluate(ranking, task, ties=cfg.ties, seed=int(cfg.seed))
+    entry = {"data": task.name, "protocol": task.protocol, "ranking": str(cfg.ranking), **report.to_dict()}
+    run_dir = Path(run_dir)
+    write_json(entry, run_dir / "metrics.json")
+    report.write_csv(run_dir / PER_QUERY.format("ranking"), task.queries.ids)
+    print_table(results_table({"ranking": report}, title=f"{task.name}: {cfg.ranking}"))
+    print(f"protocol: {task.protocol}")
+    return entry
+
+
+def _match_lists(
+    task: RetrievalTask, lists: tuple[RankedList, ...], source: str
+) -> list[np.ndarray]:
+    """Return for each query of the task database numbers, best first (none where no list is given).
+
+    Raises:
+        InputError: the file answers no query of the task, or names an image that the database lacks.
+    """
+    number = {Path(image_id).stem: i for i, image_id in enumerate(task.database.ids)}
+    answers = {Path(answer.query).stem: answer.images for answer in lists}
+    if not answers.keys() & {Path(query).stem for query in task.queries.ids}:
+        raise InputError(f"{source}: answers no query of {task.name}; set data=<the data set it was made for>")
+    found = []
+    for query in task.queries.ids:
+        stems = [Path(image).stem for image in answers.get(Path(query).stem, ())]
+        unknown = next((stem for stem in stems if stem not in number), None)
+        if unknown is not None:
+            raise InputError(f"{source}: {unknown} is no image of {task.name}; set data=<the right data set>")
+        found.append(np.array([number[stem] for stem in stems], np.int64))
+    return found
+
+
+def compare_runs(runs: list[str], run_dir: Path | str, seed: int) -> list[dict[str, Any]]:
+    """Compare two run folders query by query: difference, interval, one scatter plot for each thing measured.
+
+    Raises:
+        InputError: there are not two, or they have nothing in common.
+    """
+    if len(runs) != 2:
+        raise InputError(f"compare={runs}: name two run folders, compare=[first,second]")
+    run_dir = Path(run_dir)
+    comparisons = compare.compare_runs(runs[0], runs[1], seed=seed)
+    entries = [comparison.to_dict() for comparison in comparisons]
+    write_json(entries, run_dir / "comparison.json")
+    for comparison in comparisons:
+        comparison.draw(run_dir / f"compare_{comparison.what}.png")
+    print_table(compare.comparison_table(comparisons))
+    return entries

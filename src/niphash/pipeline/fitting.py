@@ -1,0 +1,87 @@
+"""Which photos a model is fitted on, and the fit itself."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from niphash.config import compose
+from niphash.data.dataset import DataSet
+from niphash.data.fit import class_folder_pairs, fit_images, matching_pairs, random_subset
+from niphash.data.images import ImageSet
+from niphash.data.views import RandomView
+from niphash.errors import InputError
+from niphash.pipeline.assembly import build_data
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FitSet:
+    """The photos that every learnable stage sees, without labels.
+
+    Attributes:
+        images: The photos.
+        source: Where they come from, for the report.
+        pairs: int64 [P, 2], rows of ``images`` known to match, or ``None``.
+    """
+
+    images: ImageSet
+    source: str
+    pairs: np.ndarray | None = None
+
+
+def choose_fit_set(cfg: DictConfig, data: DataSet) -> FitSet:
+    """Return ``fit.root`` or ``fit.pairs`` where given, else the data set's default fit set.
+
+    Raises:
+        InputError: the folder or the file of pairs cannot be used.
+    """
+    fit, seed = cfg.fit, int(cfg.seed)
+    if fit.pairs == "folders":
+        root = _needed_root(fit.root)
+        images = fit_images(root, fit.limit, seed)
+        return FitSet(images, f"the photos of {root}", class_folder_pairs(images))
+    if fit.pairs is not None:
+        images, pairs = matching_pairs(Path(fit.pairs), None if fit.root is None else Path(fit.root))
+        return FitSet(images, f"the pairs of {fit.pairs}", pairs)
+    if fit.root is not None:
+        return FitSet(fit_images(Path(fit.root), fit.limit, seed), f"the photos of {fit.root}")
+    images, source = _default_images(cfg, data)
+    return FitSet(random_subset(images, fit.limit, seed), source)
+
+
+def _needed_root(root: str | None) -> Path:
+    if root is None:
+        raise InputError("fit.pairs=folders needs fit.root=<folder with one sub-folder an object>")
+    return Path(root)
+
+
+def _default_images(cfg: DictConfig, data: DataSet) -> tuple[ImageSet, str]:
+    if data.fit_partner is None:
+        return data.fit_set(), f"the fit photos of {data.name}"
+    node = compose([f"data={data.fit_partner}", f"paths.data_dir={cfg.paths.data_dir}"])
+    partner = build_data(node.data)
+    try:
+        partner.prepare()
+        return partner.fit_set(), f"the database of {partner.name}"
+    except InputError as error:
+        log.warning(
+            "%s is fitted on %s by default, which is not here (%s); fitting on the database of %s itself: "
+            "the numbers are transductive. Set fit.root=<folder of other photos> for a fair test.",
+            *(data.name, data.fit_partner, error, data.name),
+        )
+        return data.task().database, f"the database of {data.name} itself"
+
+
+def with_views(images: ImageSet, copies: int, seed: int) -> list[ImageSet]:
+    """Return the photos followed by ``copies`` random views of each (one image set a copy)."""
+    return [images] + [images.with_view(RandomView(seed=seed, copy=copy)) for copy in range(copies)]
+
+
+def view_pairs(count: int, copies: int) -> np.ndarray:
+    """Return int64 [count * copies, 2]: each photo's row beside the row of each of its views."""
+    original = np.tile(np.arange(count), copies)
+    return np.stack([original, np.arange(count, count * (copies + 1))], axis=1)

@@ -1,0 +1,132 @@
+"""What a run leaves behind: metrics.json, per-query CSV, ranking.png, and a table on the terminal."""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from niphash.evaluation.compare import PER_QUERY
+from niphash.evaluation.evaluator import results_table
+from niphash.evaluation.pictures import ranking_sheet
+from niphash.loggers import log_picture
+from niphash.model import Model
+from niphash.pipeline.measuring import Measurement, Stopwatch
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pytorch_lightning.loggers import Logger
+
+log = logging.getLogger(__name__)
+
+
+def run_entry(
+    measurement: Measurement, model: Model, watch: Stopwatch, seed: int, ties: str
+) -> dict[str, Any]:
+    """Return one entry of ``metrics.json`` (layout in the documentation's "What a run writes")."""
+    task = measurement.task
+    return {
+        "data": task.name,
+        "protocol": task.protocol,
+        "ties": ties,
+        "subset": task.subset,
+        "transductive": measurement.transductive,
+        "bits": model.bits or None,
+        "seed": seed,
+        "descriptor": measurement.descriptor.to_dict(),
+        "code": None if measurement.code is None else measurement.code.to_dict(),
+        "images": {
+            "read": measurement.read,
+            "skipped": len(measurement.skipped),
+            "blank": measurement.blank,
+            "database": len(task.database),
+            "queries": len(task.queries),
+            "skipped_files": measurement.skipped,
+        },
+        "fit_set": model.record.get("fit_set"),
+        "notes": list(task.notes),
+        "seconds": {part: round(seconds, 3) for part, seconds in watch.seconds.items()},
+    }
+
+
+def report_run(
+    entries: list[dict[str, Any]], measurements: list[Measurement], run_dir: Path, logger: "Logger | None"
+) -> None:
+    """Write ``metrics.json``, the per-query CSVs and the pictures, log them, print the table."""
+    write_json(entries[0] if len(entries) == 1 else entries, run_dir / "metrics.json")
+    for entry, measurement in zip(entries, measurements, strict=True):
+        suffix = "" if len(entries) == 1 else f"_{entry['data']}"
+        picture = _write_queries(measurement, run_dir, suffix)
+        print_measurement(entry, measurement)
+        if logger is not None:
+            logger.log_metrics(_flat(entry))
+            log_picture(logger, f"ranking{suffix}", picture)
+    print(f"written to {run_dir}")
+
+
+def _write_queries(measurement: Measurement, run_dir: Path, suffix: str) -> Path:
+    """Write ``per_query_*.csv`` and ``ranking.png``; return the picture's path."""
+    reports = {"descriptor": measurement.descriptor, "code": measurement.code}
+    for name, report in reports.items():
+        if report is not None:
+            path = run_dir / PER_QUERY.format(f"{name}{suffix}")
+            report.write_csv(path, measurement.task.queries.ids)
+    shown = "descriptor" if measurement.code is None else "code"
+    report = reports[shown] or measurement.descriptor
+    sheet = ranking_sheet(measurement.rankings[shown], measurement.task, report.per_query["mAP"])
+    picture = run_dir / f"ranking{suffix}.png"
+    sheet.save(picture)
+    return picture
+
+
+def _flat(entry: dict[str, Any]) -> dict[str, float]:
+    """Return ``{"<data>/code/mAP": ...}``: what a dashboard plots."""
+    return {
+        f"{entry['data']}/{block}/{name}": value
+        for block in ("descriptor", "code")
+        for name, value in (entry[block] or {}).items()
+        if isinstance(value, float)
+    }
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write plain values to ``path``, whose folder is made when missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def print_table(table: "Table") -> None:
+    """Print a Rich table, whole where the output is no terminal."""
+    from rich.console import Console
+
+    Console(soft_wrap=True).print(table)
+
+
+def print_measurement(entry: dict[str, Any], measurement: Measurement) -> None:
+    """Print the descriptor and the code side by side, with the protocol and what the reader must know."""
+    reports = {"descriptor (float)": measurement.descriptor}
+    if measurement.code is not None:
+        reports[f"code ({entry['bits']} bits)"] = measurement.code
+    print_table(results_table(reports, title=_title(entry)))
+    print(f"protocol: {entry['protocol']}; ties: {entry['ties']}")
+    for sentence in _remarks(entry):
+        print(sentence)
+
+
+def _title(entry: dict[str, Any]) -> str:
+    images = entry["images"]
+    subset = "" if entry["subset"] is None else " (a subset)"
+    return f"{entry['data']}: {images['queries']} queries, {images['database']} database images{subset}"
+
+
+def _remarks(entry: dict[str, Any]) -> list[str]:
+    images = entry["images"]
+    remarks = list(entry["notes"])
+    if entry["transductive"]:
+        remarks.insert(0, "TRANSDUCTIVE: fitted on images that it is tested on.")
+    if images["skipped"]:
+        names = "; ".join(f"{f['id']} ({f['reason']})" for f in images["skipped_files"][:5])
+        remarks.append(f"{images['skipped']} photos skipped: {names}{' ...' if images['skipped'] > 5 else ''}")
+    if images["blank"]:
+        remarks.append(f"{images['blank']} photos without any local descriptor.")
+    return remarks

@@ -1,0 +1,148 @@
+"""Fit a model, then measure it: what ``python train.py`` does."""
+
+import logging
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from niphash import __version__, loggers
+from niphash.descriptors.describer import Describer, DescribeReport
+from niphash.descriptors.store import DescriptorStore, describe_once
+from niphash.errors import InputError
+from niphash.hashing.hasher import Hasher
+from niphash.model import Model
+from niphash.pipeline.assembly import (
+    build_data,
+    build_describer,
+    build_hasher,
+    build_logger,
+    build_task,
+    check_options,
+    trainer_factory,
+)
+from niphash.pipeline.fitting import FitSet, choose_fit_set, view_pairs, with_views
+from niphash.pipeline.measuring import Stopwatch, measure, recentered_on_index, store_for
+from niphash.pipeline.provenance import checksums, set_checksum
+from niphash.pipeline.reporting import report_run, run_entry
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig, run_dir: Path | str, data_nodes: list[DictConfig] | None = None) -> list[dict[str, Any]]:
+    """Fit on unlabelled photos, save the model to ``<run_dir>/model``, measure it on each data set.
+
+    Args:
+        cfg: A composed ``conf/train.yaml`` (see :func:`niphash.config.compose`); never written to.
+        run_dir: Where everything but described photos is written.
+        data_nodes: The ``conf/data`` nodes to measure on; the first gives the default fit set.
+
+    Returns:
+        The entries of ``metrics.json``, one a data set.
+
+    Raises:
+        InputError: something the user gave cannot be used; one sentence says what.
+    """
+    check_options(cfg)
+    run_dir = Path(run_dir)
+    data_sets = [build_data(node) for node in data_nodes or [cfg.data]]
+    describer, hasher = build_describer(cfg), build_hasher(cfg)
+    for data in data_sets:
+        data.prepare()
+    tasks = [build_task(data, node, cfg) for data, node in zip(data_sets, data_nodes or [cfg.data], strict=True)]
+    fit_set = choose_fit_set(cfg, data_sets[0])
+    copies = _view_copies(cfg, hasher, fit_set)
+    hasher.check(describer.dim, len(fit_set.images) * (1 + copies))
+    watch = Stopwatch()
+    logger = build_logger(cfg, run_dir)
+    logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    with watch.time("fit"):
+        describer.fit(fit_set.images)
+    store = store_for(describer, Path(cfg.paths.data_dir))
+    with watch.time("describe"):
+        descriptors, pairs = _describe_fit_set(describer, fit_set, copies, store, int(cfg.seed))
+    with watch.time("fit"):
+        hasher.fit(descriptors, pairs, trainer_factory(cfg, logger, run_dir))
+    model = Model(describer, hasher, _model_config(cfg), *_record(cfg, describer, hasher, fit_set))
+    model.save(run_dir / "model")
+    entries, measurements = [], []
+    for task in tasks:
+        measurement = measure(model, task, store, watch, cfg.ties, int(cfg.seed), recentered_on_index(model))
+        measurements.append(measurement)
+        entries.append(run_entry(measurement, model, watch, int(cfg.seed), cfg.ties))
+    report_run(entries, measurements, run_dir, logger)
+    model.record["metrics"] = entries
+    model.save_record(run_dir / "model")
+    loggers.close(logger)
+    return entries
+
+
+def _view_copies(cfg: DictConfig, hasher: Hasher, fit_set: FitSet) -> int:
+    """Return how many random views of each fit photo are described beside it."""
+    return int(cfg.fit.views) if hasher.needs_pairs and fit_set.pairs is None else 0
+
+
+def _describe_fit_set(
+    describer: Describer, fit_set: FitSet, copies: int, store: DescriptorStore, seed: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the descriptors [N, D] of the readable fit photos (and views) and the pairs among them."""
+    report = DescribeReport()
+    parts = [
+        describe_once(describer, images, store, report, "describe fit set")
+        for images in with_views(fit_set.images, copies, seed)
+    ]
+    descriptors = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    pairs = view_pairs(len(fit_set.images), copies) if copies else fit_set.pairs
+    for skipped in report.skipped:
+        log.warning("fit photo skipped: %s (%s)", skipped.image_id, skipped.reason)
+    return _drop_unreadable(descriptors, pairs, fit_set.source)
+
+
+def _drop_unreadable(
+    descriptors: np.ndarray, pairs: np.ndarray | None, source: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    readable = np.isfinite(descriptors[:, 0])
+    if readable.all():
+        return descriptors, pairs
+    if not readable.any():
+        raise InputError(f"none of {source} can be read; set fit.root=<folder of photos>")
+    if pairs is not None:
+        new_row = np.cumsum(readable) - 1
+        pairs = new_row[pairs[readable[pairs].all(axis=1)]]
+    return descriptors[readable], pairs
+
+
+def _model_config(cfg: DictConfig) -> dict[str, Any]:
+    """Return what a model folder needs to be built again, resolved."""
+    resolved: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    return {"descriptor": resolved["descriptor"], "hashing": resolved["hashing"]}
+
+
+def _record(
+    cfg: DictConfig, describer: Describer, hasher: Hasher, fit_set: FitSet
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Return what ``model.json`` holds before the metrics are known, and the fit photos' checksums."""
+    rows = checksums(fit_set.images)
+    record = {
+        "versions": versions(),
+        "fingerprint": describer.fingerprint,
+        "dim": describer.dim,
+        "bits": hasher.bits,
+        "seed": int(cfg.seed),
+        "fit_set": {"source": fit_set.source, "images": len(fit_set.images), "checksum": set_checksum(rows)},
+        "hashing": hasher.log_config(),
+    }
+    return record, rows
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this library and of those that shape its numbers."""
+    names = ("torch", "torchvision", "numpy", "opencv-python-headless", "faiss-cpu", "scikit-learn")
+    return {
+        "niphash": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }

@@ -1,0 +1,142 @@
+"""``train.py``, ``evaluate.py`` and ``niphash`` as a user starts them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+#: The real path at a size for tests: a mixture of four Gaussians, layers that train in a second.
+SMALL = ("pooling.gaussians=8", "pooling.local_dim=32", "backbone.limit=300", "hashing=itq", "bits=16")
+
+
+def run(program: str, *overrides: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "NIPHASH_DATA": str(cwd / "niphash_data"), "COLUMNS": "120"}
+    command = [sys.executable, str(ROOT / program), *overrides]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, object_folder: Path) -> Path:
+    """The run folder of a small model trained on a labelled folder."""
+    work = tmp_path_factory.mktemp("train")
+    done = run("train.py", "data=folder", f"data.root={object_folder}", *SMALL, "hydra.run.dir=first", cwd=work)
+    assert "TRANSDUCTIVE" in done.stdout
+    return work / "first"
+
+
+def without_seconds(path: Path) -> dict:
+    entry = json.loads(path.read_text())
+    entry.pop("seconds")
+    return entry
+
+
+def test_a_run_leaves_what_the_documentation_lists(trained: Path):
+    names = {path.name for path in trained.iterdir()}
+    assert {"metrics.json", "ranking.png", "per_query_descriptor.csv", "per_query_code.csv", "model", "csv"} <= names
+    saved = {path.name for path in (trained / "model").iterdir()}
+    assert {"config.yaml", "model.json", "describer.safetensors", "hasher.safetensors"} <= saved
+
+
+def test_metrics_json_has_the_agreed_layout(trained: Path):
+    entry = json.loads((trained / "metrics.json").read_text())
+    assert entry["data"] == "folder"
+    assert entry["bits"] == 16
+    assert entry["seed"] == 0
+    assert entry["transductive"] is True
+    assert entry["images"] | {"read": 36, "skipped": 0} == entry["images"]
+    for block in ("descriptor", "code"):
+        assert {"mAP", "recall@10", "ukb"} <= set(entry[block])
+    assert set(entry["seconds"]) == {"describe", "fit", "search"}
+    assert 0.3 < entry["code"]["mAP"] <= entry["descriptor"]["mAP"] + 0.2
+
+
+def test_one_seed_gives_one_result(trained: Path, object_folder: Path, tmp_path: Path):
+    run("train.py", "data=folder", f"data.root={object_folder}", *SMALL, "hydra.run.dir=again", cwd=tmp_path)
+    assert without_seconds(tmp_path / "again" / "metrics.json") == without_seconds(trained / "metrics.json")
+
+
+def test_evaluate_reproduces_the_run_exactly(trained: Path, object_folder: Path, tmp_path: Path):
+    overrides = (f"model={trained / 'model'}", "data=folder", f"data.root={object_folder}", "hydra.run.dir=again")
+    run("evaluate.py", *overrides, cwd=tmp_path)
+    assert without_seconds(tmp_path / "again" / "metrics.json") == without_seconds(trained / "metrics.json")
+
+
+def test_evaluate_on_other_photos_fits_nothing(trained: Path, make_objects, tmp_path: Path):
+    folder = make_objects(4, 2)
+    before = {path: path.read_bytes() for path in (trained / "model").iterdir()}
+    run("evaluate.py", f"model={trained / 'model'}", "data=folder", f"data.root={folder}", cwd=tmp_path)
+    assert before == {path: path.read_bytes() for path in (trained / "model").iterdir()}
+
+
+def test_a_sweep_runs_every_combination(object_folder: Path, tmp_path: Path):
+    overrides = ("-m", "data=folder", f"data.root={object_folder}", *SMALL[:3], "bits=16,24", "hashing=itq,lsh")
+    run("train.py", *overrides, "hydra.sweep.dir=sweep", cwd=tmp_path)
+    entries = [json.loads(path.read_text()) for path in sorted((tmp_path / "sweep").glob("*/metrics.json"))]
+    assert [entry["bits"] for entry in entries] == [16, 16, 24, 24]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (("bits=0",), "bits=0"),
+        (("bits=7",), "bits=7"),
+        (("ties=random",), "ties=random"),
+        (("data=folder", "data.root=nowhere"), "nowhere"),
+        (("data=folder", "data.root=empty"), "empty"),
+        (("data=folder", "data.root=one"), "one"),
+        (("backbone=squeezenet", "backbone.weights=missing.pt", "pooling=mean"), "missing.pt"),
+        (("pooling=mean",), "pooling"),
+        (("data=folder", "data.root=objects", "bits=16384", "hashing=itq"), "bits=16384"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence(overrides, named, make_objects, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "one").mkdir()
+    photo = next(make_objects(2, 2).rglob("*.jpg"))
+    (tmp_path / "one" / "only.jpg").write_bytes(photo.read_bytes())
+    (tmp_path / "photos").rename(tmp_path / "objects")
+    done = run("train.py", *overrides, cwd=tmp_path, expect=2)
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert named in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_broken_photos_are_named(make_objects, tmp_path: Path):
+    folder = make_objects(6, 3)
+    broken = sorted(folder.rglob("*.jpg"))[4]
+    broken.write_bytes(broken.read_bytes()[:300])
+    run("train.py", "data=folder", f"data.root={folder}", *SMALL[:3], "hashing=lsh", "hydra.run.dir=r", cwd=tmp_path)
+    entry = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    assert entry["images"]["skipped"] == 1
+    assert broken.name in entry["images"]["skipped_files"][0]["id"]
+
+
+def test_only_broken_photos(make_objects, tmp_path: Path):
+    folder = make_objects(2, 2)
+    for path in folder.rglob("*.jpg"):
+        path.write_bytes(b"\xff\xd8 no photo")
+    done = run("train.py", "data=folder", f"data.root={folder}", cwd=tmp_path, expect=2)
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+
+
+def test_several_data_sets_make_a_list(trained: Path, object_folder: Path, tmp_path: Path):
+    overrides = (f"model={trained / 'model'}", "data=[folder,folder]", f"data.root={object_folder}")
+    run("evaluate.py", *overrides, "hydra.run.dir=both", cwd=tmp_path)
+    assert len(json.loads((tmp_path / "both" / "metrics.json").read_text())) == 2
+
+
+def test_a_model_of_foreign_code_is_refused(trained: Path, object_folder: Path, tmp_path: Path):
+    model = tmp_path / "model"
+    model.mkdir()
+    for path in (trained / "model").iterdir():
+        (model / path.name).write_bytes(path.read_bytes())
+    text = (model / "config.yaml").read_text()
+    (model / "config.yaml").write_text(text.replace("niphash.hashing.itq.ITQ", "os.system"))
+    overrides = (f"model={model}", "data=folder", f"data.root={object_folder}")
+    assert "os.system" in run("evaluate.py", *overrides, cwd=tmp_path, expect=2).stderr

@@ -1,0 +1,73 @@
+"""Every YAML in conf/ composes, and every choice becomes the object that it names."""
+
+from pathlib import Path
+
+import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from niphash.config import build, compose, conf_dir, refuse_foreign_targets
+from niphash.errors import InputError
+
+CONF = conf_dir()
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def test_every_group_is_known_to_this_test():
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    built_here = {"backbone", "data", "descriptor", "distractors", "hashing", "index", "logger", "pooling", "trainer"}
+    composed_here = {"callbacks", "classifier", "debug", "experiment", "hparams_search", "hydra", "paths", "whitening"}
+    assert groups <= built_here | composed_here
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [(path.name, name) for path in CONF.iterdir() if path.is_dir() for name in choices(path.name)],
+)
+def test_every_file_composes(group: str, name: str, tmp_path: Path):
+    cfg = compose([f"{group}={name}", f"paths.data_dir={tmp_path}"])
+    assert OmegaConf.to_container(cfg, resolve=group != "hydra")
+
+
+@pytest.mark.parametrize("group", ["data", "hashing", "index", "pooling", "trainer"])
+def test_every_choice_instantiates(group: str, tmp_path: Path):
+    from niphash.pipeline.assembly import build_data
+
+    for name in choices(group):
+        cfg = compose([f"{group}={name}", f"paths.data_dir={tmp_path}"])
+        assert (build_data(cfg.data) if group == "data" else build(cfg[group])) is not None
+
+
+@pytest.mark.parametrize("name", choices("backbone"))
+def test_every_backbone_instantiates_in_its_describer(name: str):
+    pooling = "fisher" if name.startswith("sift") else "mean"
+    overrides = [f"backbone={name}", f"pooling={pooling}"]
+    if not name.startswith("sift"):
+        overrides.append("backbone.weights=random")
+    assert build(compose(overrides).descriptor).dim > 0
+
+
+@pytest.mark.parametrize("name", ["csv", "tensorboard"])
+def test_every_local_logger_instantiates(name: str, tmp_path: Path):
+    logger = build(compose([f"logger={name}"]).logger, save_dir=str(tmp_path))
+    assert str(tmp_path) in logger.log_dir
+
+
+def test_a_wrong_choice_lists_the_right_ones():
+    with pytest.raises(Exception, match="rbm_stack") as error:
+        compose(["hashing=rbm_stak"])
+    assert "itq" in str(error.value)
+
+
+def test_an_unknown_key_is_refused():
+    with pytest.raises(ConfigCompositionException, match="bitz"):
+        compose(["bitz=64"])
+
+
+def test_a_saved_configuration_cannot_name_foreign_code():
+    refuse_foreign_targets({"a": [{"_target_": "niphash.hashing.itq.ITQ"}]}, Path("config.yaml"))
+    with pytest.raises(InputError, match=r"os\.system"):
+        refuse_foreign_targets({"a": [{"_target_": "os.system"}]}, Path("config.yaml"))

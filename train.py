@@ -1,0 +1,6 @@
+"""Describe photos, fit a hashing method, search, measure: ``python train.py hashing=rbm_stack data=oxford``."""
+
+from niphash.apps.train import main
+
+if __name__ == "__main__":
+    main()
