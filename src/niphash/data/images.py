@@ -20,6 +20,7 @@ __all__ = [
     "UnreadableImage",
     "View",
     "as_image_set",
+    "checksums",
     "crop",
     "image_files",
     "read_image",
@@ -202,6 +203,17 @@ def _as_source(image: str | Path | Image.Image | np.ndarray) -> Path | Image.Ima
             )
         return Image.fromarray(image).convert("RGB")
     return to_rgb(ImageOps.exif_transpose(image))
+
+
+def checksums(images: ImageSet) -> np.ndarray:
+    """Return uint8 [N, 16]: what identifies each photo's file; unreadable files are left out."""
+    rows = []
+    for index in range(len(images)):
+        try:
+            rows.append(np.frombuffer(bytes.fromhex(images.checksum(index)), np.uint8))
+        except UnreadableImage:
+            continue
+    return np.stack(rows) if rows else np.empty((0, 16), np.uint8)
 
 
 def read_image(source: Path | Image.Image, image_id: str, max_side: int | None = None) -> Image.Image:
