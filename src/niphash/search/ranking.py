@@ -69,8 +69,8 @@ class Ranking:
             self.ids.ndim != 2 or self.ids.shape != self.distances.shape,
         )
         yield "an id lies outside the database", bool(np.any((self.ids < -1) | (self.ids >= size)))
-        steps = np.diff(np.where(self.ids < 0, np.inf, self.distances), axis=1)
-        yield "distances do not ascend", bool(np.any(steps < 0))
+        at = np.where(self.ids < 0, np.inf, self.distances)
+        yield "distances do not ascend", bool(np.any(at[:, 1:] < at[:, :-1]))
         yield "offsets do not fit the queries", self.offsets.shape != (len(self.ids) + 1,)
         ends = self.offsets[0] != 0 or self.offsets[-1] != len(self.judged)
         yield "offsets do not fit the judged images", bool(ends or np.any(np.diff(self.offsets) < 0))

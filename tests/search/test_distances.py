@@ -1,0 +1,89 @@
+"""Integer distances against loops, and what keeps them exact."""
+
+import numpy as np
+import pytest
+
+from niphash.errors import InputError
+from niphash.search import distances as module
+from niphash.search.distances import CosineDistances, Distances, HammingDistances
+
+
+def all_distances(source: Distances) -> np.ndarray:
+    """Every pair, -9 where no block speaks of it."""
+    table = np.full((source.queries, source.database), -9, np.int64)
+    for block in source.blocks():
+        assert np.all(table[np.ix_(block.queries, block.ids)] == -9), "a pair came twice"
+        table[np.ix_(block.queries, block.ids)] = block.distances
+    return table
+
+
+def unit_rows(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
+    rows = rng.normal(size=(count, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 8, 12, 32])
+def test_hamming_counts_differing_bits(size):
+    rng = np.random.default_rng(size)
+    queries, database = (rng.integers(0, 256, (n, size), np.uint8) for n in (5, 40))
+    database[0] = 255 - queries[0]
+    expected = [[sum(int(byte).bit_count() for byte in q ^ d) for d in database] for q in queries]
+    np.testing.assert_array_equal(all_distances(HammingDistances(queries, database)), expected)
+    assert expected[0][0] == 8 * size
+
+
+def test_hamming_leaves_out_what_is_unreadable():
+    codes = np.arange(12, dtype=np.uint8)[:, None]
+    readable, readable_queries = np.arange(12) % 3 > 0, np.arange(12) != 5
+    source = HammingDistances(codes, codes, readable, readable_queries)
+    known = all_distances(source) >= 0
+    np.testing.assert_array_equal(known, np.outer(readable_queries, readable))
+    grid = np.indices((12, 12)).reshape(2, -1)
+    np.testing.assert_array_equal(source.pairs(*grid)[1], known.ravel())
+
+
+def test_cosine_is_one_minus_the_inner_product():
+    rng = np.random.default_rng(0)
+    queries, database = unit_rows(rng, 7, 50), unit_rows(rng, 30, 50)
+    source = CosineDistances(queries, database)
+    exact = 1 - queries.astype(np.float64) @ database.T.astype(np.float64)
+    np.testing.assert_allclose(source.as_reported(all_distances(source)), exact, atol=1e-6)
+
+
+def test_cosine_does_not_depend_on_the_blocks(monkeypatch):
+    rng = np.random.default_rng(1)
+    queries, database = unit_rows(rng, 20, 97), unit_rows(rng, 300, 97)
+    whole = all_distances(CosineDistances(queries, database))
+    monkeypatch.setattr(module, "BLOCK_BYTES", 8 * 97 * 7)
+    source = CosineDistances(queries, database)
+    assert source.steps == 3 * 43
+    np.testing.assert_array_equal(all_distances(source), whole)
+    grid = np.indices(whole.shape).reshape(2, -1)
+    np.testing.assert_array_equal(source.pairs(*grid)[0], whole.ravel())
+
+
+def test_cosine_sums_are_exact_in_any_order():
+    """Shuffled components give the same integers, which floating-point sums do not."""
+    rng = np.random.default_rng(2)
+    queries, database = unit_rows(rng, 20, 4096), unit_rows(rng, 100, 4096)
+    order = rng.permutation(4096)
+    first = all_distances(CosineDistances(queries, database))
+    second = all_distances(CosineDistances(queries[:, order], database[:, order]))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_cosine_leaves_out_nan_rows():
+    rng = np.random.default_rng(3)
+    queries, database = unit_rows(rng, 4, 8), unit_rows(rng, 9, 8)
+    queries[2], database[5] = np.nan, np.nan
+    known = all_distances(CosineDistances(queries, database)) != -9
+    np.testing.assert_array_equal(known, np.outer(np.arange(4) != 2, np.arange(9) != 5))
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(InputError, match="no common length"):
+        HammingDistances(np.zeros((1, 8), np.uint8), np.zeros((1, 4), np.uint8))
+    with pytest.raises(InputError, match="no common dimension"):
+        CosineDistances(np.zeros((1, 8)), np.zeros((1, 4)))
+    with pytest.raises(InputError, match="L2 norm"):
+        list(CosineDistances(np.ones((1, 8)), np.ones((1, 8))).blocks())
