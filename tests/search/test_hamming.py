@@ -55,6 +55,16 @@ def test_the_cut_tie_is_searched_across_blocks(monkeypatch):
     )
 
 
+def test_codes_may_come_in_any_parts():
+    rng = np.random.default_rng(0)
+    codes, ids = rng.integers(0, 4, (60, 1), np.uint8), np.arange(60)
+    index = HammingIndex(8)
+    for part in (ids[20:30], ids[30:40], ids[:20], ids[:0], ids[50:], ids[40:50][::-1]):
+        index.add(codes[part], part)
+    assert index.ids.tolist() == ids.tolist()
+    np.testing.assert_array_equal(index.search(codes, 25)[1], sorted_search(codes, codes, ids, 25)[1])
+
+
 def test_an_empty_index_finds_nothing():
     distances, ids = HammingIndex(64).search(np.zeros((2, 8), np.uint8), 3)
     assert distances.tolist() == ids.tolist() == [[-1] * 3] * 2

@@ -88,10 +88,10 @@ class HammingDistances(Distances):
         self._readable = _mask(readable, self.database, "database images")
         self._readable_queries = _mask(readable_queries, self.queries, "queries")
         self._query_words, self._words = as_words(queries), as_words(database)
-        self._rows = max(1, BLOCK_BYTES // 1024)
+        self._rows = max(1, BLOCK_BYTES // 1024)  # a block of codes stays in the processor's cache
 
     def blocks(self) -> Iterator[Block]:
-        """Yield blocks that stay in the processor's cache."""
+        """Yield one query at a time."""
         queries = np.flatnonzero(self._readable_queries)
         for start in range(0, self.database, self._rows):
             ids = start + np.flatnonzero(self._readable[start : start + self._rows])

@@ -33,10 +33,17 @@ class HammingIndex(Index):
             raise InputError(f"bits={bits} is no code length; choose a positive multiple of 8")
         self.bits = bits
         self._faiss: Any = faiss.IndexBinaryFlat(bits)
-        self._ids = np.empty(0, np.int64)
+        self._parts = [np.empty(0, np.int64)]  # ids, ascending over all parts
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._faiss.ntotal
+
+    @property
+    def ids(self) -> np.ndarray:
+        """int64 [N], the ids held, ascending; not to be written to."""
+        if len(self._parts) > 1:
+            self._parts = [np.concatenate(self._parts)]
+        return self._parts[0]
 
     def add(self, codes: np.ndarray, ids: np.ndarray) -> None:
         """Add codes under ids.
@@ -51,21 +58,16 @@ class HammingIndex(Index):
         codes, ids = self._checked(codes), np.asarray(ids, np.int64)
         if ids.shape != (len(codes),):
             raise InputError(f"{ids.size} ids for {len(codes)} codes; give one id a code")
-        joined = np.concatenate([self._ids, ids])
-        order = np.argsort(joined, kind="stable")
-        ordered = joined[order]
-        if ordered.size and ordered[0] < 0:
-            raise InputError(f"id {ordered[0]} is negative; -1 stands for 'nothing found'")
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        if twice.size:
-            raise InputError(f"id {twice[0]} is used twice; give every code its own id")
-        if np.array_equal(order, np.arange(len(order))):
+        if not len(ids):
+            return
+        if ids.min() < 0:
+            raise InputError(f"id {ids.min()} is negative; -1 stands for 'nothing found'")
+        last = self._parts[-1][-1] if len(self) else -1
+        if np.all(np.diff(ids, prepend=last) > 0):
             self._faiss.add(codes)
+            self._parts.append(ids.copy())
         else:
-            codes = np.concatenate([self._codes(), codes])[order]
-            self._faiss.reset()
-            self._faiss.add(codes)
-        self._ids = ordered
+            self._merge(codes, ids)
 
     def search(self, codes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the k nearest of each query: distances int32 [Q, k] and ids int64 [Q, k].
@@ -87,16 +89,16 @@ class HammingIndex(Index):
                 rows[query, :held] = self._resolve(codes[query], rows[query, :held], reached[query, :held])
             order = np.lexsort((rows[:, :held], reached[:, :held]), axis=1)
             distances[:, :held] = np.take_along_axis(reached[:, :held], order, axis=1)
-            ids[:, :held] = self._ids[np.take_along_axis(rows[:, :held], order, axis=1)]
+            ids[:, :held] = self.ids[np.take_along_axis(rows[:, :held], order, axis=1)]
         return distances, ids
 
     def save(self, path: Path | str) -> None:
         """Write one safetensors file, complete or not at all."""
         path = Path(path)
         codes = np.array(self._codes())
-        header = {"format": FORMAT, "bits": self.bits, "checksum": _checksum(codes, self._ids)}
+        header = {"format": FORMAT, "bits": self.bits, "checksum": _checksum(codes, self.ids)}
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        save_file({"codes": codes, "ids": self._ids}, part, metadata={"niphash": json.dumps(header)})
+        save_file({"codes": codes, "ids": self.ids}, part, metadata={"niphash": json.dumps(header)})
         part.replace(path)
 
     @classmethod
@@ -132,6 +134,19 @@ class HammingIndex(Index):
         index = cls(bits)
         index.add(codes, ids)
         return index
+
+    def _merge(self, codes: np.ndarray, ids: np.ndarray) -> None:
+        """Add codes whose ids do not simply follow the ones held."""
+        ids = np.concatenate([self.ids, ids])
+        order = np.argsort(ids)
+        ids = ids[order]
+        twice = ids[1:][ids[1:] == ids[:-1]]
+        if twice.size:
+            raise InputError(f"id {twice[0]} is used twice; give every code its own id")
+        codes = np.concatenate([self._codes(), codes])[order]
+        self._faiss.reset()
+        self._faiss.add(codes)
+        self._parts = [ids]
 
     def _codes(self) -> np.ndarray:
         """Return the codes held, uint8 [N, bits // 8], in order of id; a view."""
