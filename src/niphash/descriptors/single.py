@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
-
 from niphash.descriptors.describer import Describer
 from niphash.descriptors.encoders import Encoder
 from niphash.descriptors.local import LocalBackbone
@@ -33,16 +31,16 @@ def single(
         InputError: the two do not go together.
     """
     describer: Describer
-    if isinstance(backbone, LocalBackbone) and isinstance(pooling, Encoder):
+    if isinstance(backbone, LocalBackbone) != isinstance(pooling, Encoder):
+        raise _mismatch(backbone, pooling)
+    if isinstance(backbone, LocalBackbone):
         from niphash.descriptors.local_describer import LocalDescriber
 
         describer = LocalDescriber(backbone, pooling, batch_size=batch_size, seed=seed)
-    elif isinstance(backbone, nn.Module) and not isinstance(pooling, Encoder):
+    else:
         from niphash.descriptors.cnn_describer import CNNDescriber
 
         describer = CNNDescriber(backbone, pooling, precision=precision, batch_size=batch_size)
-    else:
-        raise _mismatch(backbone, pooling)
     return staged(describer, stages, seed)
 
 
