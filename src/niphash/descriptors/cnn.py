@@ -39,7 +39,7 @@ class Backbone(nn.Module):
         layer: Module whose output is taken (``"layer3"``, ``"features.12"``), or one of the papers' names
             (``pool5``, ``fc6``, ``fc7``, ``fc8``) for AlexNet and VGG; by default the last map.
         weights: ``default`` (the library's pretrained weights, downloaded on first use), ``random`` (seeded),
-            ``none`` (the architecture only; :meth:`load_state_dict` follows) or the path of a state dict.
+            ``none`` (the architecture only; :meth:`load_tensors` follows) or the path of a state dict.
         library: ``torchvision`` or ``timm``.
         size: Side of the input, pixels; by default what the network was trained for (225 with 1001 classes:
             TensorFlow's padding wants sides 32k + 1).
@@ -188,20 +188,20 @@ class Backbone(nn.Module):
         return channels, rows, columns
 
     def config(self) -> dict[str, Any]:
-        """Return the plain values that determine the output, beside the tensors of :meth:`state_dict`."""
+        """Return the plain values that determine the output, beside :meth:`tensors`."""
         rectified = self.wanted_layer in RECTIFIED
         return {
             **{"network": self.name, "library": self.library, "layer": self.layer, "rectified": rectified},
             **{"input": self.input, "token": self.token},
         }
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Return the tensors up to the layer, the input's sizes, mean and deviation."""
         network = {f"network.{k}": v for k, v in self.network.state_dict().items() if k in self.used}
         return {**network, "sizes": self.sizes, "mean": self.mean, "std": self.std}
 
-    def load_state_dict(self, state: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        """Take over what :meth:`state_dict` of a backbone of the same configuration returned.
+    def load_tensors(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what :meth:`tensors` of a backbone of the same configuration returned.
 
         Raises:
             InputError: it belongs to another network.
@@ -258,7 +258,7 @@ def _trace(network: nn.Module, size: int) -> list[_Call]:
 
 
 def _is_map(shape: torch.Size) -> bool:
-    return len(shape) == 3 or (len(shape) == 4 and shape[1:].numel() > max(shape[1:]))
+    return len(shape) == 3 or (len(shape) == 4 and math.prod(shape[1:]) > max(shape[1:]))
 
 
 def _in_head(module: str) -> bool:

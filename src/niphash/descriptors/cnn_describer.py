@@ -46,7 +46,7 @@ class CNNDescriber(Describer):
             raise InputError(f"batch_size={batch_size}: give a positive number of views")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = arithmetic(precision, self.device)
-        self.backbone = backbone.to(self.device, memory_format=torch.channels_last)
+        self.backbone = backbone.to(self.device).to(memory_format=torch.channels_last)
         self.pooling = pooling.to(self.device).eval()
         self.batch_size = batch_size
         self.workers = workers or cpu_count()
@@ -79,14 +79,14 @@ class CNNDescriber(Describer):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the network up to its layer, the scaling of its input, and the pooling's parameters."""
-        state = {f"backbone.{name}": tensor for name, tensor in self.backbone.state_dict().items()}
+        state = {f"backbone.{name}": tensor for name, tensor in self.backbone.tensors().items()}
         state |= {f"pooling.{name}": tensor for name, tensor in self.pooling.state_dict().items()}
         return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over what :meth:`state_dict` returned."""
-        self.backbone.load_state_dict(_under("backbone.", state))
-        self.backbone.to(self.device, memory_format=torch.channels_last)
+        self.backbone.load_tensors(_under("backbone.", state))
+        self.backbone.to(self.device).to(memory_format=torch.channels_last)
         self.pooling.load_state_dict(_under("pooling.", state))
         self._dim = self._fingerprint = None
 
@@ -243,7 +243,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Return whether ``device`` has instructions for bfloat16 products."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 

@@ -31,7 +31,7 @@ def lay_out(image: Image.Image, size: int, mode: str, zoom: float = 1.0) -> np.n
         image: The photo.
         size: Side of the network's input, pixels.
         mode: One of :data:`InputMode`.
-        zoom: The result may be up to this many times larger than ``size``, as far as the photo has the pixels.
+        zoom: The result may be this many times larger than ``size``, as far as the photo has the pixels.
     """
     width, height = image.size
     natural = min(width, height) if mode == "crop" else max(width, height)

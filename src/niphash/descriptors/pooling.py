@@ -1,4 +1,4 @@
-"""Poolings of a feature map: pure functions [B, C, H, W] -> [B, D], and thin modules that hold their parameters.
+"""Poolings of a feature map: pure functions [B, C, H, W] -> [B, D], and thin modules around them.
 
 A fully connected layer is a map of one position (H = W = 1). Nothing here normalises; the describer does.
 """
@@ -19,7 +19,7 @@ def flatten(maps: Tensor) -> Tensor:
 
 
 def mean(maps: Tensor) -> Tensor:
-    """Return [B, C], the mean over positions (SPoC: Babenko & Lempitsky, ICCV 2015, without the centre prior)."""
+    """Return [B, C], the mean over positions (SPoC: Babenko & Lempitsky, ICCV 2015, no centre prior)."""
     return maps.mean((2, 3))
 
 
@@ -29,12 +29,12 @@ def maximum(maps: Tensor) -> Tensor:
 
 
 def gem(maps: Tensor, p: Tensor | float = 3.0) -> Tensor:
-    """Return [B, C], the generalised mean (1/|X| sum x^p)^(1/p) (GeM: Radenovic et al., TPAMI 2018, eq. 3)."""
+    """Return [B, C], the generalised mean (sum x^p / HW)^(1/p) (GeM: Radenovic et al., TPAMI 2018, eq. 3)."""
     return maps.clamp(min=EPS).pow(p).mean((2, 3)).pow(1.0 / p)
 
 
 def rmac(maps: Tensor, levels: int = 3) -> Tensor:
-    """Return [B, C], the sum of L2-normalised maxima of square regions (Tolias et al., ICLR 2016, section 3.2)."""
+    """Return [B, C], the sum of L2-normalised maxima of regions (R-MAC: Tolias et al., ICLR 2016, 3.2)."""
     total = torch.zeros_like(maps[:, :, 0, 0])
     for top, left, side in rmac_regions(maps.shape[2], maps.shape[3], levels):
         total = total + F.normalize(maximum(maps[:, :, top : top + side, left : left + side]))

@@ -16,8 +16,8 @@ PREFIXES = ("module.", "model.", "network.", "backbone.")
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """Return the tensors of a ``.safetensors`` file or of a file written by ``torch.save``, on the CPU.
 
-    Nothing but tensors and plain containers is unpickled. Wrappers (``{"state_dict": ...}``) and prefixes that
-    every name shares (``module.``) are taken off.
+    Nothing but tensors and plain containers is unpickled. Wrappers (``{"state_dict": ...}``) and prefixes
+    that every name shares (``module.``) are taken off.
 
     Raises:
         InputError: the file is missing, unreadable, or holds no state dict.

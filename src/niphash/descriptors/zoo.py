@@ -66,8 +66,9 @@ class Zoo(ABC):
     def _unavailable(self, error: Exception) -> InputError:
         reason = " ".join(str(error).split())[:200]
         return InputError(
-            f"backbone.weights=default: the pretrained weights of {self.name} cannot be downloaded ({reason}); "
-            "connect to the network once, or give backbone.weights=<path to a state dict> or backbone.weights=random"
+            f"backbone.weights=default: the pretrained weights of {self.name} cannot be downloaded "
+            f"({reason}); connect to the network once, or give backbone.weights=<path to a state dict> "
+            "or backbone.weights=random"
         )
 
 
