@@ -36,6 +36,17 @@ def hinge_loss(positive: torch.Tensor, negative: torch.Tensor, margin: float = 1
     return (margin + positive - negative).clamp(min=0).mean()
 
 
+def check_neighbours(count: int, k: int) -> None:
+    """Raise an InputError unless each of ``count`` images has ``k`` others, k at least 2."""
+    if k < 2:
+        raise InputError(f"hashing.neighbours={k}: a triplet needs at least 2 neighbours")
+    if count <= k:
+        raise InputError(
+            f"{count} fit photos are too few for hashing.neighbours={k}; "
+            f"fit on more than {k} photos or ask for fewer neighbours"
+        )
+
+
 def nearest_neighbours(descriptors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return each image's k nearest others by Euclidean distance, nearest first; no N x N table is made.
 
@@ -50,11 +61,7 @@ def nearest_neighbours(descriptors: np.ndarray, k: int) -> tuple[np.ndarray, np.
         InputError: fewer than k other images.
     """
     count, dim = descriptors.shape
-    if count <= k:
-        raise InputError(
-            f"{count} fit photos are too few for hashing.neighbours={k}; "
-            f"fit on more than {k} photos or ask for fewer neighbours"
-        )
+    check_neighbours(count, k)
     index = faiss.IndexFlatL2(dim)
     for block in blocks(descriptors):
         index.add(block)
@@ -117,8 +124,7 @@ class TripletSampler:
         if sampling == "threshold":
             self.positives, self.negatives = threshold_candidates(distances, self.thresholds, candidates)
         else:
-            every = np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
-            self.positives, self.negatives = every[:, :-1], every[:, 1:]
+            self.positives = self.negatives = np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
 
     def draw(self, count: int, generator: np.random.Generator) -> np.ndarray:
         """Return int64 [count, 3] rows of query, positive and negative."""
