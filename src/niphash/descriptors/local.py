@@ -30,6 +30,8 @@ class LocalBackbone(ABC):
 
     #: Components of a local descriptor.
     dim: int = SIFT_DIM
+    #: Pixels of the longer side that an image is shrunk to.
+    longer_side: int
 
     @abstractmethod
     def extract(self, image: Image.Image) -> LocalDescriptors:

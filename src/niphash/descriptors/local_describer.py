@@ -139,7 +139,7 @@ class LocalDescriber(Describer):
 
         def extract(row: int) -> np.ndarray | Skipped:
             try:
-                return self.backbone.extract(images.image(row)).descriptors
+                return self.backbone.extract(images.image(row, self.backbone.longer_side)).descriptors
             except UnreadableImage as error:
                 return Skipped(int(row), error.image_id, error.reason)
 

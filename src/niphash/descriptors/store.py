@@ -15,7 +15,6 @@ from safetensors.numpy import save_file
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.descriptors.describer import Describer, DescribeReport, Skipped
 from niphash.descriptors.parallel import map_ahead
-from niphash.descriptors.selection import select
 from niphash.errors import InputError
 from niphash.progress import track
 
@@ -188,8 +187,8 @@ class DescriptorStore:
         if set(shard.keys()) != _LAYOUT.keys():
             return False
         slices = {name: shard.get_slice(name) for name in _LAYOUT}
-        n = slices["blank"].get_shape()[0]
-        shapes = {"keys": [n, 16], "descriptors": [n, self.dim], "blank": [n]}
+        n = slices["blank"].get_shape()[:1]
+        shapes = {"keys": [*n, 16], "descriptors": [*n, self.dim], "blank": [*n]}
         return all(
             s.get_dtype() in _LAYOUT[name] and s.get_shape() == shapes[name] for name, s in slices.items()
         )
@@ -331,7 +330,9 @@ def _describe(
     if not len(rows):
         return failed
     try:
-        for row, descriptor, blank in track(_photos(describer, select(images, rows)), "describe", len(rows)):
+        for row, descriptor, blank in track(
+            _photos(describer, images.subset(rows.tolist())), "describe", len(rows)
+        ):
             key = keys[rows[row]]
             if isinstance(descriptor, Skipped):
                 failed[key.tobytes()] = descriptor.reason

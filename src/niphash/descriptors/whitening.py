@@ -12,7 +12,6 @@ from niphash.data.images import ImageSet
 from niphash.descriptors.describer import Described, Describer, DescribeReport
 from niphash.descriptors.fingerprint import fingerprint
 from niphash.descriptors.pca import fit_pca
-from niphash.descriptors.selection import select
 from niphash.descriptors.state import load_parts, prefixed
 from niphash.errors import InputError
 
@@ -141,7 +140,7 @@ class StagedDescriber(Describer):
         """
         self.describer.fit(images)
         rows = np.random.default_rng(self.seed).permutation(len(images))[: self.fit_images]
-        descriptors = self.describer.describe(select(images, np.sort(rows)), DescribeReport())
+        descriptors = self.describer.describe(images.subset(np.sort(rows).tolist()), DescribeReport())
         descriptors = descriptors[~np.isnan(descriptors).any(1)]
         for stage in self.stages:
             stage.fit(descriptors)
