@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from niphash.hashing.projection import ProjectionHasher
+from niphash.hashing.projection import ClosedFormHasher
 
 
-class LSH(ProjectionHasher):
+class LSH(ClosedFormHasher):
     """Signs of Gaussian random projections (Charikar 2002); the only thing fitted is the mean.
 
     There may be more bits than dimensions.

@@ -11,39 +11,18 @@ from niphash.hashing.hasher import Hasher, TrainerFactory
 
 
 class ProjectionHasher(Hasher):
-    """bit_j = [w_j . (x - mean) > 0], fitted in closed form.
+    """bit_j = [w_j . (x - mean) > 0].
 
     Args:
         bits: Length of a code.
         seed: Seed of everything random.
-        fit_limit: The projection is computed on a random sample of at most this many descriptors; the mean
-            always on all of them.
     """
 
-    def __init__(self, bits: int, seed: int = 0, fit_limit: int = 20_000) -> None:
+    def __init__(self, bits: int, seed: int = 0) -> None:
         self.bits = check_bits(bits)
         self.seed = seed
-        self.fit_limit = fit_limit
         self.mean = torch.empty(0)  # [D]
         self.projection = torch.empty(0, bits)  # [D, bits]
-
-    @abstractmethod
-    def compute_projection(self, centred: np.ndarray) -> np.ndarray:
-        """Return float32 [D, bits] from centred float32 [N, D] fit descriptors, which may be overwritten."""
-
-    def fit(
-        self,
-        descriptors: np.ndarray,
-        pairs: np.ndarray | None = None,
-        trainer: TrainerFactory | None = None,
-        validation: np.ndarray | None = None,
-    ) -> None:
-        """See :meth:`Hasher.fit`; only ``descriptors`` are used."""
-        mean = fit_mean(descriptors)
-        self.check(descriptors.shape[1], len(descriptors))
-        sample = sample_rows(descriptors, self.fit_limit, self.seed) - mean
-        projection = np.ascontiguousarray(self.compute_projection(sample), np.float32)
-        self.load_state_dict({"mean": torch.from_numpy(mean), "projection": torch.from_numpy(projection)})
 
     def encode(self, descriptors: np.ndarray) -> np.ndarray:
         """See :meth:`Hasher.encode`.
@@ -74,6 +53,39 @@ class ProjectionHasher(Hasher):
     def recenter(self, descriptors: np.ndarray) -> None:
         """Move every hyperplane through the mean of ``descriptors``, float [N, D]."""
         self.mean = torch.from_numpy(fit_mean(descriptors))
+
+
+class ClosedFormHasher(ProjectionHasher):
+    """Hyperplanes computed at one go from a sample that fits into memory.
+
+    Args:
+        bits: Length of a code.
+        seed: Seed of everything random.
+        fit_limit: The projection is computed on a random sample of at most this many descriptors; the mean
+            always on all of them.
+    """
+
+    def __init__(self, bits: int, seed: int = 0, fit_limit: int = 20_000) -> None:
+        super().__init__(bits, seed)
+        self.fit_limit = fit_limit
+
+    @abstractmethod
+    def compute_projection(self, centred: np.ndarray) -> np.ndarray:
+        """Return float32 [D, bits] from centred float32 [N, D] fit descriptors, which may be overwritten."""
+
+    def fit(
+        self,
+        descriptors: np.ndarray,
+        pairs: np.ndarray | None = None,
+        trainer: TrainerFactory | None = None,
+        validation: np.ndarray | None = None,
+    ) -> None:
+        """See :meth:`Hasher.fit`; only ``descriptors`` are used."""
+        mean = fit_mean(descriptors)
+        self.check(descriptors.shape[1], len(descriptors))
+        sample = sample_rows(descriptors, self.fit_limit, self.seed) - mean
+        projection = np.ascontiguousarray(self.compute_projection(sample), np.float32)
+        self.load_state_dict({"mean": torch.from_numpy(mean), "projection": torch.from_numpy(projection)})
 
 
 def principal_axes(centred: np.ndarray, count: int, seed: int) -> np.ndarray:
