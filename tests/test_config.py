@@ -18,8 +18,27 @@ def choices(group: str) -> list[str]:
 
 def test_every_group_is_known_to_this_test():
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    built_here = {"backbone", "data", "descriptor", "distractors", "hashing", "index", "logger", "pooling", "trainer"}
-    composed_here = {"callbacks", "classifier", "debug", "experiment", "hparams_search", "hydra", "paths", "whitening"}
+    built_here = {
+        "backbone",
+        "data",
+        "descriptor",
+        "distractors",
+        "hashing",
+        "index",
+        "logger",
+        "pooling",
+        "trainer",
+    }
+    composed_here = {
+        "callbacks",
+        "classifier",
+        "debug",
+        "experiment",
+        "hparams_search",
+        "hydra",
+        "paths",
+        "whitening",
+    }
     assert groups <= built_here | composed_here
 
 

@@ -87,7 +87,7 @@ def load(folder: Path | str) -> Model:
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder}: no trained model here ({CONFIG} is missing); name the model folder of a run")
+        raise InputError(f"{folder}: holds no {CONFIG}; name the model folder of a finished run")
     config = _read_yaml(folder / CONFIG)
     describer: Describer = build(_without_weights(config["descriptor"]))
     describer.load_state_dict(_load_tensors(folder / DESCRIBER))

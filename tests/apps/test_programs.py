@@ -25,7 +25,9 @@ def run(program: str, *overrides: str, cwd: Path, expect: int = 0) -> subprocess
 def trained(tmp_path_factory: pytest.TempPathFactory, object_folder: Path) -> Path:
     """The run folder of a small model trained on a labelled folder."""
     work = tmp_path_factory.mktemp("train")
-    done = run("train.py", "data=folder", f"data.root={object_folder}", *SMALL, "hydra.run.dir=first", cwd=work)
+    done = run(
+        "train.py", "data=folder", f"data.root={object_folder}", *SMALL, "hydra.run.dir=first", cwd=work
+    )
     assert "TRANSDUCTIVE" in done.stdout
     return work / "first"
 
@@ -38,7 +40,14 @@ def without_seconds(path: Path) -> dict:
 
 def test_a_run_leaves_what_the_documentation_lists(trained: Path):
     names = {path.name for path in trained.iterdir()}
-    assert {"metrics.json", "ranking.png", "per_query_descriptor.csv", "per_query_code.csv", "model", "csv"} <= names
+    assert {
+        "metrics.json",
+        "ranking.png",
+        "per_query_descriptor.csv",
+        "per_query_code.csv",
+        "model",
+        "csv",
+    } <= names
     saved = {path.name for path in (trained / "model").iterdir()}
     assert {"config.yaml", "model.json", "describer.safetensors", "hasher.safetensors"} <= saved
 
@@ -62,7 +71,12 @@ def test_one_seed_gives_one_result(trained: Path, object_folder: Path, tmp_path:
 
 
 def test_evaluate_reproduces_the_run_exactly(trained: Path, object_folder: Path, tmp_path: Path):
-    overrides = (f"model={trained / 'model'}", "data=folder", f"data.root={object_folder}", "hydra.run.dir=again")
+    overrides = (
+        f"model={trained / 'model'}",
+        "data=folder",
+        f"data.root={object_folder}",
+        "hydra.run.dir=again",
+    )
     run("evaluate.py", *overrides, cwd=tmp_path)
     assert without_seconds(tmp_path / "again" / "metrics.json") == without_seconds(trained / "metrics.json")
 
@@ -75,7 +89,14 @@ def test_evaluate_on_other_photos_fits_nothing(trained: Path, make_objects, tmp_
 
 
 def test_a_sweep_runs_every_combination(object_folder: Path, tmp_path: Path):
-    overrides = ("-m", "data=folder", f"data.root={object_folder}", *SMALL[:3], "bits=16,24", "hashing=itq,lsh")
+    overrides = (
+        "-m",
+        "data=folder",
+        f"data.root={object_folder}",
+        *SMALL[:3],
+        "bits=16,24",
+        "hashing=itq,lsh",
+    )
     run("train.py", *overrides, "hydra.sweep.dir=sweep", cwd=tmp_path)
     entries = [json.loads(path.read_text()) for path in sorted((tmp_path / "sweep").glob("*/metrics.json"))]
     assert [entry["bits"] for entry in entries] == [16, 16, 24, 24]
@@ -111,7 +132,15 @@ def test_broken_photos_are_named(make_objects, tmp_path: Path):
     folder = make_objects(6, 3)
     broken = sorted(folder.rglob("*.jpg"))[4]
     broken.write_bytes(broken.read_bytes()[:300])
-    run("train.py", "data=folder", f"data.root={folder}", *SMALL[:3], "hashing=lsh", "hydra.run.dir=r", cwd=tmp_path)
+    run(
+        "train.py",
+        "data=folder",
+        f"data.root={folder}",
+        *SMALL[:3],
+        "hashing=lsh",
+        "hydra.run.dir=r",
+        cwd=tmp_path,
+    )
     entry = json.loads((tmp_path / "r" / "metrics.json").read_text())
     assert entry["images"]["skipped"] == 1
     assert broken.name in entry["images"]["skipped_files"][0]["id"]

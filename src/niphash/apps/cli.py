@@ -89,7 +89,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     for action, run in (("prepare", _data_prepare), ("verify", _data_verify)):
         sub = actions.add_parser(action, help=f"{action} one data set")
         sub.add_argument("name", help="name of the data set, as in data=<name>")
-        sub.add_argument("overrides", nargs="*", help="Hydra overrides, for instance data.root=<folder>")
+        sub.add_argument("--root", help="its folder, where that is not below paths.data_dir")
         sub.set_defaults(run=run)
 
 
@@ -126,10 +126,10 @@ def _data_list(options: argparse.Namespace) -> None:
 def _data_prepare(options: argparse.Namespace) -> None:
     from niphash.apps.data import prepare_data
 
-    prepare_data(options.name, options.overrides)
+    prepare_data(options.name, options.root)
 
 
 def _data_verify(options: argparse.Namespace) -> None:
     from niphash.apps.data import verify_data
 
-    verify_data(options.name, options.overrides)
+    verify_data(options.name, options.root)

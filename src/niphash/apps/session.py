@@ -1,5 +1,6 @@
 """What the two Hydra programs share: run folder, several data sets, errors in one sentence."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ INPUT_ERROR, INTERRUPTED = 2, 130
 @contextmanager
 def user_errors() -> Iterator[None]:
     """End the program with one sentence, and without a traceback, where the user can mend it."""
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it reports which build it loads
     try:
         yield
     except InputError as error:
@@ -47,4 +49,5 @@ def data_nodes(cfg: DictConfig) -> list[DictConfig]:
         return [cfg.data]
     others = [o for o in hydra_cfg.overrides.task if not o.startswith("data=")]
     names = [name.strip() for name in asked[-1].strip("[]").split(",")]
-    return [compose([*others, f"data={name}"], hydra_cfg.job.config_name).data for name in names]
+    program = str(hydra_cfg.job.config_name)
+    return [compose([*others, f"data={name}"], program).data for name in names]

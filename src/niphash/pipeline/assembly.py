@@ -52,11 +52,12 @@ def build_task(data: DataSet, node: DictConfig, cfg: DictConfig) -> RetrievalTas
     """
     task = data.task()
     if cfg.get("distractors") is not None:
-        task = build(cfg.distractors, task=task)
+        task = build(cfg.distractors, _partial_=True)(task)
     view = query_views(node.get("rotate_query"), node.get("scale_query"))
     if view is None:
         return task
-    return replace(task, queries=task.queries.with_view(view), notes=(*task.notes, f"queries seen through {view.key}"))
+    notes = (*task.notes, f"queries seen through {view.key}")
+    return replace(task, queries=task.queries.with_view(view), notes=notes)
 
 
 def build_describer(cfg: DictConfig) -> Describer:
@@ -79,3 +80,8 @@ def trainer_factory(cfg: DictConfig, logger: "Logger", run_dir: Path) -> Trainer
     callbacks = [build(node) for node in (cfg.get("callbacks") or {}).values()]
     make: Any = build(cfg.trainer)
     return partial(make, logger=logger, callbacks=callbacks, default_root_dir=str(run_dir / "checkpoints"))
+
+
+def descriptors_dir(cfg: DictConfig) -> Path:
+    """Return the folder of the descriptor store: photos described once are found there by every run."""
+    return Path(cfg.paths.data_dir) / "descriptors"

@@ -8,18 +8,21 @@ from omegaconf import DictConfig
 
 from niphash.data.ground_truth.holidays import RankedList, read_holidays_results
 from niphash.data.task import RetrievalTask
+from niphash.descriptors.store import DescriptorStore
 from niphash.errors import InputError
 from niphash.evaluation import compare
 from niphash.evaluation.compare import PER_QUERY
 from niphash.evaluation.evaluator import evaluate, results_table
 from niphash.model import load
-from niphash.pipeline.assembly import build_data, build_task, check_options
-from niphash.pipeline.measuring import Stopwatch, measure, recentered_on_index, store_for
+from niphash.pipeline.assembly import build_data, build_task, check_options, descriptors_dir
+from niphash.pipeline.measuring import Stopwatch, measure, recentered_on_index
 from niphash.pipeline.reporting import print_table, report_run, run_entry, write_json
 from niphash.search.ranking import ranking_from_lists
 
 
-def evaluate_model(cfg: DictConfig, run_dir: Path | str, data_nodes: list[DictConfig]) -> list[dict[str, Any]]:
+def evaluate_model(
+    cfg: DictConfig, run_dir: Path | str, data_nodes: list[DictConfig]
+) -> list[dict[str, Any]]:
     """Measure the model folder ``cfg.model`` on each data set; nothing is fitted.
 
     Args:
@@ -35,12 +38,14 @@ def evaluate_model(cfg: DictConfig, run_dir: Path | str, data_nodes: list[DictCo
     """
     check_options(cfg)
     if cfg.model is None:
-        raise InputError("name a trained model: model=<run folder>/model (or ranking=<file>, or compare=[a,b])")
+        raise InputError(
+            "name a trained model, model=<run folder>/model (or ranking=<file>, or compare=[a,b])"
+        )
     model = load(cfg.model)
     data_sets = [build_data(node) for node in data_nodes]
     for data in data_sets:
         data.prepare()
-    store = store_for(model.describer, Path(cfg.paths.data_dir))
+    store = DescriptorStore.of(model.describer, descriptors_dir(cfg))
     entries, measurements = [], []
     for data, node in zip(data_sets, data_nodes, strict=True):
         watch = Stopwatch()
@@ -78,9 +83,7 @@ def evaluate_ranking(cfg: DictConfig, run_dir: Path | str, data_nodes: list[Dict
     return entry
 
 
-def _match_lists(
-    task: RetrievalTask, lists: tuple[RankedList, ...], source: str
-) -> list[np.ndarray]:
+def _match_lists(task: RetrievalTask, lists: tuple[RankedList, ...], source: str) -> list[np.ndarray]:
     """Return for each query of the task database numbers, best first (none where no list is given).
 
     Raises:
@@ -89,7 +92,7 @@ def _match_lists(
     number = {Path(image_id).stem: i for i, image_id in enumerate(task.database.ids)}
     answers = {Path(answer.query).stem: answer.images for answer in lists}
     if not answers.keys() & {Path(query).stem for query in task.queries.ids}:
-        raise InputError(f"{source}: answers no query of {task.name}; set data=<the data set it was made for>")
+        raise InputError(f"{source}: answers no query of {task.name}; set data=<its data set>")
     found = []
     for query in task.queries.ids:
         stems = [Path(image).stem for image in answers.get(Path(query).stem, ())]

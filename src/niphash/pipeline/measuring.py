@@ -3,17 +3,18 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from niphash.data.task import RetrievalTask
-from niphash.descriptors.describer import Describer, DescribeReport
+from niphash.descriptors.describer import DescribeReport
 from niphash.descriptors.store import DescriptorStore, describe_once
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
+from niphash.evaluation.functional import Ties
 from niphash.hashing.hasher import Hasher
 from niphash.model import Model
 from niphash.pipeline.provenance import share_a_photo
@@ -64,11 +65,6 @@ class Measurement:
     transductive: bool
 
 
-def store_for(describer: Describer, data_dir: Path) -> DescriptorStore:
-    """Return the store under ``data_dir`` that belongs to this (fitted) describer."""
-    return DescriptorStore(data_dir / "descriptors" / describer.fingerprint, dim=describer.dim)
-
-
 def recentered_on_index(model: Model) -> bool:
     """Tell whether the model's bits are to be re-centred on whatever collection is searched."""
     return model.config["hashing"].get("recenter") == "index"
@@ -79,7 +75,7 @@ def measure(
     task: RetrievalTask,
     store: DescriptorStore,
     watch: Stopwatch,
-    ties: str,
+    ties: Ties,
     seed: int,
     recenter: bool = False,
 ) -> Measurement:
@@ -92,8 +88,8 @@ def measure(
     """
     report = DescribeReport()
     with watch.time("describe"):
-        database = describe_once(model.describer, task.database, store, report, "describe database")
-        queries = describe_once(model.describer, task.queries, store, report, "describe queries")
+        database = describe_once(model.describer, task.database, store, report)
+        queries = describe_once(model.describer, task.queries, store, report)
     task, queries = _readable_queries(task, queries)
     readable = np.isfinite(database[:, 0])
     if not readable.any():
@@ -103,7 +99,11 @@ def measure(
         rankings = {"descriptor": rank_descriptors(queries, database, task, **order)}
         if model.bits:
             rankings["code"] = _rank_by_code(model.hasher, queries, database, readable, task, recenter, order)
-    reports = {name: evaluate(ranking, task, ties=ties, seed=seed) for name, ranking in rankings.items()}
+    precision_at = (1, 5, 10) if task.variants else ()  # mP@k belongs to the revisited protocol
+    reports = {
+        name: evaluate(ranking, task, ties=ties, precision_at=precision_at, seed=seed)
+        for name, ranking in rankings.items()
+    }
     return Measurement(
         task=task,
         descriptor=reports["descriptor"],
@@ -112,7 +112,7 @@ def measure(
         skipped=_unique(report),
         blank=report.blank,
         read=_count_photos(task) - len(_unique(report)),
-        transductive=any(share_a_photo(model.fit_checksums, images) for images in (task.database, task.queries)),
+        transductive=any(share_a_photo(model.fit_checksums, s) for s in (task.database, task.queries)),
     )
 
 

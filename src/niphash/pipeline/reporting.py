@@ -13,9 +13,8 @@ from niphash.model import Model
 from niphash.pipeline.measuring import Measurement, Stopwatch
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from pytorch_lightning.loggers import Logger
+    from rich.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +125,8 @@ def _remarks(entry: dict[str, Any]) -> list[str]:
         remarks.insert(0, "TRANSDUCTIVE: fitted on images that it is tested on.")
     if images["skipped"]:
         names = "; ".join(f"{f['id']} ({f['reason']})" for f in images["skipped_files"][:5])
-        remarks.append(f"{images['skipped']} photos skipped: {names}{' ...' if images['skipped'] > 5 else ''}")
+        more = " ..." if images["skipped"] > 5 else ""
+        remarks.append(f"{images['skipped']} photos skipped: {names}{more}")
     if images["blank"]:
         remarks.append(f"{images['blank']} photos without any local descriptor.")
     return remarks

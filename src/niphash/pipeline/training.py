@@ -4,14 +4,14 @@ import logging
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from niphash import __version__, loggers
 from niphash.descriptors.describer import Describer, DescribeReport
-from niphash.descriptors.store import DescriptorStore, describe_once
+from niphash.descriptors.store import DescriptorStore, StoredDescriptors, describe_to_store
 from niphash.errors import InputError
 from niphash.hashing.hasher import Hasher
 from niphash.model import Model
@@ -22,17 +22,20 @@ from niphash.pipeline.assembly import (
     build_logger,
     build_task,
     check_options,
+    descriptors_dir,
     trainer_factory,
 )
 from niphash.pipeline.fitting import FitSet, choose_fit_set, view_pairs, with_views
-from niphash.pipeline.measuring import Stopwatch, measure, recentered_on_index, store_for
+from niphash.pipeline.measuring import Stopwatch, measure, recentered_on_index
 from niphash.pipeline.provenance import checksums, set_checksum
 from niphash.pipeline.reporting import report_run, run_entry
 
 log = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig, run_dir: Path | str, data_nodes: list[DictConfig] | None = None) -> list[dict[str, Any]]:
+def train(
+    cfg: DictConfig, run_dir: Path | str, data_nodes: list[DictConfig] | None = None
+) -> list[dict[str, Any]]:
     """Fit on unlabelled photos, save the model to ``<run_dir>/model``, measure it on each data set.
 
     Args:
@@ -48,29 +51,31 @@ def train(cfg: DictConfig, run_dir: Path | str, data_nodes: list[DictConfig] | N
     """
     check_options(cfg)
     run_dir = Path(run_dir)
-    data_sets = [build_data(node) for node in data_nodes or [cfg.data]]
+    data_nodes = data_nodes or [cfg.data]
+    data_sets = [build_data(node) for node in data_nodes]
     describer, hasher = build_describer(cfg), build_hasher(cfg)
     for data in data_sets:
         data.prepare()
-    tasks = [build_task(data, node, cfg) for data, node in zip(data_sets, data_nodes or [cfg.data], strict=True)]
+    tasks = [build_task(data, node, cfg) for data, node in zip(data_sets, data_nodes, strict=True)]
     fit_set = choose_fit_set(cfg, data_sets[0])
     copies = _view_copies(cfg, hasher, fit_set)
     hasher.check(describer.dim, len(fit_set.images) * (1 + copies))
     watch = Stopwatch()
     logger = build_logger(cfg, run_dir)
-    logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    logger.log_hyperparams(resolved(cfg))
     with watch.time("fit"):
         describer.fit(fit_set.images)
-    store = store_for(describer, Path(cfg.paths.data_dir))
+    store = DescriptorStore.of(describer, descriptors_dir(cfg))
     with watch.time("describe"):
         descriptors, pairs = _describe_fit_set(describer, fit_set, copies, store, int(cfg.seed))
     with watch.time("fit"):
-        hasher.fit(descriptors, pairs, trainer_factory(cfg, logger, run_dir))
+        hasher.fit(cast(np.ndarray, descriptors), pairs, trainer_factory(cfg, logger, run_dir))
     model = Model(describer, hasher, _model_config(cfg), *_record(cfg, describer, hasher, fit_set))
     model.save(run_dir / "model")
     entries, measurements = [], []
     for task in tasks:
-        measurement = measure(model, task, store, watch, cfg.ties, int(cfg.seed), recentered_on_index(model))
+        recenter = recentered_on_index(model)
+        measurement = measure(model, task, store, watch, cfg.ties, int(cfg.seed), recenter)
         measurements.append(measurement)
         entries.append(run_entry(measurement, model, watch, int(cfg.seed), cfg.ties))
     report_run(entries, measurements, run_dir, logger)
@@ -87,38 +92,35 @@ def _view_copies(cfg: DictConfig, hasher: Hasher, fit_set: FitSet) -> int:
 
 def _describe_fit_set(
     describer: Describer, fit_set: FitSet, copies: int, store: DescriptorStore, seed: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the descriptors [N, D] of the readable fit photos (and views) and the pairs among them."""
+) -> tuple[StoredDescriptors, np.ndarray | None]:
+    """Return the descriptors [N, D] of the readable fit photos (and views), and the pairs among them."""
     report = DescribeReport()
     parts = [
-        describe_once(describer, images, store, report, "describe fit set")
+        describe_to_store(describer, images, store, report)
         for images in with_views(fit_set.images, copies, seed)
     ]
-    descriptors = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    pairs = view_pairs(len(fit_set.images), copies) if copies else fit_set.pairs
     for skipped in report.skipped:
         log.warning("fit photo skipped: %s (%s)", skipped.image_id, skipped.reason)
-    return _drop_unreadable(descriptors, pairs, fit_set.source)
-
-
-def _drop_unreadable(
-    descriptors: np.ndarray, pairs: np.ndarray | None, source: str
-) -> tuple[np.ndarray, np.ndarray | None]:
-    readable = np.isfinite(descriptors[:, 0])
-    if readable.all():
-        return descriptors, pairs
+    positions = np.concatenate([part.positions for part in parts])
+    readable = positions >= 0
     if not readable.any():
-        raise InputError(f"none of {source} can be read; set fit.root=<folder of photos>")
+        raise InputError(f"none of {fit_set.source} can be read; set fit.root=<folder of photos>")
+    pairs = view_pairs(len(fit_set.images), copies) if copies else fit_set.pairs
     if pairs is not None:
-        new_row = np.cumsum(readable) - 1
-        pairs = new_row[pairs[readable[pairs].all(axis=1)]]
-    return descriptors[readable], pairs
+        row = np.cumsum(readable) - 1
+        pairs = row[pairs[readable[pairs].all(axis=1)]]
+    return StoredDescriptors(store, positions[readable]), pairs
 
 
 def _model_config(cfg: DictConfig) -> dict[str, Any]:
     """Return what a model folder needs to be built again, resolved."""
-    resolved: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    return {"descriptor": resolved["descriptor"], "hashing": resolved["hashing"]}
+    values = resolved(cfg)
+    return {"descriptor": values["descriptor"], "hashing": values["hashing"]}
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Return the configuration as plain values, interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
 def _record(

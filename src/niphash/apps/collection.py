@@ -1,0 +1,139 @@
+"""``niphash describe``, ``index``, ``search``, ``rank``: a trained model over a collection of photos."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from niphash.config import compose
+from niphash.data.ground_truth.holidays import RankedList, write_holidays_results
+from niphash.data.images import ImageSet, as_image_set
+from niphash.descriptors.describer import DescribeReport
+from niphash.descriptors.store import DescriptorStore, describe_to_store
+from niphash.errors import InputError
+from niphash.model import Model, load
+from niphash.pipeline.assembly import build_data, build_task, descriptors_dir
+from niphash.search.exact import search_descriptors
+from niphash.search.hamming import HammingIndex
+
+CODES, PHOTOS, MODEL = "codes.safetensors", "photos.json", "model"
+
+
+def describe(photos: str, model_folder: str, out: str, dtype: str) -> None:
+    """Describe the photos that the store ``out`` does not hold yet."""
+    model, images = load(model_folder), ImageSet.from_folder(photos)
+    report = DescribeReport()
+    described = describe_to_store(
+        model.describer, images, DescriptorStore.of(model.describer, out, dtype), report
+    )
+    print(
+        f"{len(described) - len(report.skipped)} photos in {out}, {model.describer.dim} dimensions, {dtype}"
+    )
+    _print_skipped(report)
+
+
+def index(photos: str, model_folder: str, out: str) -> None:
+    """Hash the photos into the folder ``out``: codes, names, and a copy of the model."""
+    folder = Path(out)
+    if (folder / CODES).exists():
+        raise InputError(f"{folder}: holds an index already; name a new folder with --out")
+    model, images = load(model_folder), ImageSet.from_folder(photos)
+    report = DescribeReport()
+    store = DescriptorStore.of(model.describer, descriptors_dir(compose()))
+    described = describe_to_store(model.describer, images, store, report)
+    rows = np.flatnonzero(described.positions >= 0)
+    if not len(rows):
+        raise InputError(f"{photos}: none of the {len(images)} photos can be read")
+    codes = HammingIndex(_bits(model))
+    for start in range(0, len(rows), 4096):
+        part = rows[start : start + 4096]
+        codes.add(model.hasher.encode(described[part]), part)
+    shutil.copytree(model_folder, folder / MODEL, dirs_exist_ok=True)
+    root = Path(photos).resolve()
+    (folder / PHOTOS).write_text(json.dumps({"root": str(root), "photos": list(images.ids)}) + "\n")
+    codes.save(folder / CODES)
+    print(f"{len(codes)} photos of {photos} in {folder}, {codes.bits} bits each")
+    _print_skipped(report)
+
+
+def search(index_folder: str, photo: str, k: int) -> None:
+    """Print the nearest photos of the index: Hamming distance and path, nearest first."""
+    folder = Path(index_folder)
+    codes, names, root = _read_index(folder)
+    model = load(folder / MODEL)
+    if codes.bits != model.bits:
+        raise InputError(f"{folder}: codes of {codes.bits} bits, model of {model.bits}; make the index again")
+    distances, ids = codes.search(model.hash(as_image_set(photo)), k)
+    for distance, number in zip(distances[0].tolist(), ids[0].tolist(), strict=True):
+        if number >= 0:
+            print(f"{distance:4d}  {root / names[number]}")
+
+
+def rank(model_folder: str, data: list[str], k: int | None, by_descriptor: bool, out: str) -> None:
+    """Write for each query of a data set the database images, nearest first, in the Holidays format."""
+    model = load(model_folder)
+    if not by_descriptor:
+        _bits(model)
+    cfg = compose([f"data={data[0]}", *data[1:]], "evaluate")
+    data_set = build_data(cfg.data)
+    data_set.prepare()
+    task = build_task(data_set, cfg.data, cfg)
+    report = DescribeReport()
+    store = DescriptorStore.of(model.describer, descriptors_dir(cfg))
+    database, queries = (
+        describe_to_store(model.describer, images, store, report) for images in (task.database, task.queries)
+    )
+    found = _nearest(model, np.asarray(queries), np.asarray(database), k or len(task.database), by_descriptor)
+    lists = [
+        RankedList(_file(query), tuple(_file(task.database.ids[i]) for i in row if i >= 0))
+        for query, row in zip(task.queries.ids, found.tolist(), strict=True)
+    ]
+    write_holidays_results(Path(out), lists)
+    print(f"{len(lists)} ranked lists in {out}")
+    _print_skipped(report)
+
+
+def _nearest(
+    model: Model, queries: np.ndarray, database: np.ndarray, k: int, by_descriptor: bool
+) -> np.ndarray:
+    """Return int64 [Q, k], database numbers nearest first, -1 where there is none."""
+    if by_descriptor:
+        return search_descriptors(queries, database, k)[1]
+    readable, answered = (np.flatnonzero(np.isfinite(rows[:, 0])) for rows in (database, queries))
+    codes = HammingIndex(model.bits)
+    codes.add(model.hasher.encode(database[readable]), readable)
+    found = np.full((len(queries), k), -1, np.int64)
+    found[answered] = codes.search(model.hasher.encode(queries[answered]), k)[1]
+    return found
+
+
+def _bits(model: Model) -> int:
+    if not model.bits:
+        raise InputError("this model makes no codes (hashing=none); train one with hashing=rbm_stack")
+    return model.bits
+
+
+def _file(image_id: str) -> str:
+    """Return the file name of an image id, as the official tools write it."""
+    name = Path(image_id).name
+    return name if Path(name).suffix else f"{name}.jpg"
+
+
+def _read_index(folder: Path) -> tuple[HammingIndex, list[str], Path]:
+    codes = HammingIndex.load(folder / CODES)
+    path = folder / PHOTOS
+    try:
+        content = json.loads(path.read_text())
+        names, root = [str(name) for name in content["photos"]], Path(content["root"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: missing or damaged; make the index again with niphash index") from error
+    if len(codes) and int(codes.ids.max()) >= len(names):
+        raise InputError(f"{path}: names {len(names)} photos, fewer than {folder / CODES} numbers")
+    return codes, names, root
+
+
+def _print_skipped(report: DescribeReport) -> None:
+    for skipped in report.skipped:
+        print(f"skipped: {skipped.image_id} ({skipped.reason})", file=sys.stderr)

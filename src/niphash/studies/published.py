@@ -1,0 +1,48 @@
+"""Published numbers, drawn beside ours and never mixed with them."""
+
+import csv
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+FILE = Path(__file__).with_name("paper_results.csv")
+
+
+class Published(NamedTuple):
+    """One published number.
+
+    ``read_off`` is true where it was read off a figure (within about 0.001) and not printed in a table.
+    """
+
+    paper: str
+    read_off: bool
+    dataset: str
+    metric: str
+    descriptor: str
+    method: str
+    bits: int | None
+    value: float
+
+
+@cache
+def published() -> tuple[Published, ...]:
+    """Return every number of ``paper_results.csv``."""
+    with FILE.open(newline="") as file:
+        return tuple(
+            Published(
+                paper=row["paper"],
+                read_off=row["kind"] == "D",
+                dataset=row["dataset"],
+                metric=row["metric"],
+                descriptor=row["descriptor"],
+                method=row["method"],
+                bits=None if row["bits"] == "float" else int(row["bits"]),
+                value=float(row["value"]),
+            )
+            for row in csv.DictReader(file)
+        )
+
+
+def find_published(**wanted: object) -> list[Published]:
+    """Return the numbers whose fields equal all of ``wanted`` (``dataset="holidays", method="itq"``)."""
+    return [number for number in published() if all(getattr(number, k) == v for k, v in wanted.items())]

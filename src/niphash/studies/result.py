@@ -1,0 +1,38 @@
+"""What every study leaves: a CSV, a picture, and one sentence of result."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """The answer to one question.
+
+    Attributes:
+        name: Names the files.
+        rows: One mapping a measured number; all with the same keys.
+        figure: The picture, drawn without pyplot.
+        sentence: The result in one sentence, with its numbers.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    figure: Figure
+    sentence: str
+
+    def write(self, run_dir: Path) -> None:
+        """Write ``<name>.csv``, ``<name>.png`` and ``<name>.txt``, and print the sentence."""
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with (run_dir / f"{self.name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        self.figure.savefig(run_dir / f"{self.name}.png", dpi=120)
+        (run_dir / f"{self.name}.txt").write_text(self.sentence + "\n", encoding="utf-8")
+        print(self.sentence)
+        print(f"written to {run_dir}")
