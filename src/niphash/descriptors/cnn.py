@@ -129,18 +129,20 @@ class Backbone(nn.Module):
 
     def _drop_unused(self) -> None:
         """Free what lies behind the layer (most of VGG's memory is)."""
-        for name, tensor in self.network.state_dict().items():
-            if name not in self.used:
+        unused = self.network.state_dict().keys() - self.used
+        for name, tensor in (*self.network.named_parameters(), *self.network.named_buffers()):
+            if name in unused:
                 tensor.data = tensor.new_empty(0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return maps [B, C, h, w] of uint8 RGB images [B, 3, H, W]."""
         scale = (1 / (255 * self.std))[:, None, None]
         shift = (-self.mean / self.std)[:, None, None]
-        output = self._run(torch.addcmul(shift, images.float(), scale))
+        output = self.run(torch.addcmul(shift, images.float(), scale))
         return self._as_map(F.relu(output) if self.wanted_layer in RECTIFIED else output)
 
-    def _run(self, x: Tensor) -> Tensor:
+    def run(self, x: Tensor) -> Tensor:
+        """Return what the layer gives, as it is, for float images [B, 3, H, W] that are scaled already."""
         try:
             self.network(x)
         except _Reached as reached:
@@ -150,15 +152,24 @@ class Backbone(nn.Module):
     def _as_map(self, output: Tensor) -> Tensor:
         if output.ndim == 2:
             return output[:, :, None, None]
-        if output.ndim == 4:
-            return output.permute(0, 3, 1, 2) if self._channels_last(output) else output
+        prefix = 0 if output.ndim == 4 else self._prefix_tokens(output.shape[1])
         if self.token == "class":
+            if not prefix:
+                raise InputError(
+                    f"backbone.token=class: {self.name} has no class token at {self.layer}; use patch"
+                )
             return output[:, 0, :, None, None]
-        patches = output[:, self._prefix_tokens(output.shape[1]) :]  # [B, h * w, C]
+        if output.ndim == 4:
+            return output.permute(0, 3, 1, 2) if self._channels_last() else output
+        patches = output[:, prefix:]  # [B, h * w, C]
         side = math.isqrt(patches.shape[1])
+        if side**2 != patches.shape[1]:
+            raise InputError(
+                f"backbone.layer={self.layer}: its {patches.shape[1]} tokens are no square grid of patches"
+            )
         return patches.transpose(1, 2).unflatten(2, (side, side))
 
-    def _channels_last(self, output: Tensor) -> bool:
+    def _channels_last(self) -> bool:
         """Whether the library hands on maps as [B, h, w, C], as it does inside Swin transformers."""
         if self.library == "timm":
             return getattr(self.network, "output_fmt", "NCHW") == "NHWC"
@@ -166,9 +177,7 @@ class Backbone(nn.Module):
 
     def _prefix_tokens(self, tokens: int) -> int:
         prefix = getattr(self.network, "num_prefix_tokens", None)  # timm: class token and registers
-        if prefix is None:
-            prefix = tokens - math.isqrt(tokens) ** 2
-        return prefix
+        return tokens - math.isqrt(tokens) ** 2 if prefix is None else prefix
 
     def map_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Return (C, h, w) of the map of a height x width input.
@@ -180,6 +189,8 @@ class Backbone(nn.Module):
         try:
             with torch.inference_mode():
                 channels, rows, columns = self(image).shape[1:]
+        except InputError:
+            raise
         except (RuntimeError, AssertionError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(

@@ -9,9 +9,7 @@ from niphash.errors import InputError
 
 InputMode = Literal["crop", "squash", "pad", "aspect"]
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-#: What surrounds a padded or rotated image, RGB.
+#: What surrounds a padded or rotated image: ImageNet's mean, RGB.
 MEAN_PIXEL = (124, 116, 104)
 
 
@@ -38,11 +36,9 @@ def lay_out(image: Image.Image, size: int, mode: str, zoom: float = 1.0) -> np.n
     side = round(min(max(natural, size), zoom * size))
     if mode == "squash":
         return np.asarray(_resize(image, side, side))
-    scale = side / natural
     if mode == "crop":
-        box = _central_square(width, height)
-        return np.asarray(_resize(image, side, side, box))
-    image = _resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
+        return np.asarray(_resize(_central_square(image), side, side))
+    image = _resize(image, max(1, round(width * side / natural)), max(1, round(height * side / natural)))
     if mode == "aspect":
         return np.asarray(image)
     canvas = Image.new("RGB", (side, side), MEAN_PIXEL)
@@ -50,13 +46,11 @@ def lay_out(image: Image.Image, size: int, mode: str, zoom: float = 1.0) -> np.n
     return np.asarray(canvas)
 
 
-def _central_square(width: int, height: int) -> tuple[float, float, float, float]:
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return (left, top, left + side, top + side)
+def _central_square(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
 
 
-def _resize(
-    image: Image.Image, width: int, height: int, box: tuple[float, float, float, float] | None = None
-) -> Image.Image:
-    return image.resize((width, height), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
+    return image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)

@@ -53,7 +53,7 @@ class Moment(Protocol):
 
 
 class Power:
-    """(1/m sum_j f_j^n)^(1/n): the mean (n = 1), the root mean square (n = 2), GeM (any n, values above 0)."""
+    """(1/m sum_j f_j^n)^(1/n): the mean (n = 1), the root mean square (n = 2), GeM (any n, above 0)."""
 
     def __init__(self, n: float) -> None:
         self.n = n
@@ -129,7 +129,7 @@ Level = Callable[[Tensor], Tensor]
 
 
 class OrbitLevel:
-    """The moment over a group of m views that arrive one after the other: [n, ...] -> [orbits, ...]."""
+    """The moment over a group of m views that arrive one by one: [n, ...] -> [orbits, ...]."""
 
     def __init__(self, m: int, moment: Moment) -> None:
         self.m = m
@@ -140,7 +140,8 @@ class OrbitLevel:
     def __call__(self, values: Tensor) -> Tensor:
         """Take the next n values; return the moments of the orbits they complete."""
         complete = []
-        for part in values.tensor_split(range(self.m - self.count, len(values), self.m)):
+        ends = tuple(range(self.m - self.count, len(values), self.m))
+        for part in values.tensor_split(ends) if len(values) else ():
             total = self.moment.gather(part, 0)
             self.total = total if self.total is None else self.moment.join(self.total, total)
             self.count += len(part)
@@ -203,10 +204,10 @@ class NIP(Pooling):
     ) -> None:
         super().__init__()
         self.nest = check_nest(nest, p)
-        if rotations < 1 or scales < 1 or not 0 < smallest <= 1 or not regions or min(regions) < 1:
+        if min(rotations, scales, *regions) < 1 or not regions or not 0 < smallest <= 1 or p <= 0:
             raise InputError(
-                f"pooling.rotations={rotations}, .scales={scales}, .smallest={smallest}, .regions={regions}: "
-                "give positive numbers, smallest at most 1"
+                f"pooling.rotations={rotations}, .scales={scales}, .smallest={smallest}, .regions={regions}, "
+                f".p={p}: give positive numbers, smallest at most 1"
             )
         self.regions, self.p = list(regions), p
         self.angles = [360 * j / rotations for j in range(rotations)]
