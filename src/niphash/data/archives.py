@@ -105,6 +105,8 @@ def _unpack_members(archive: Path, staging: Path, limits: Limits) -> int:
                         raise _too_large(archive, allowed)
                     out.write(block)
             files += 1
+    if not files:
+        raise InputError(f"{archive}: damaged archive (it holds no file); fetch it again")
     return files
 
 
@@ -130,8 +132,11 @@ def _open(archive: Path, allowed: int) -> Iterator[tuple[Iterator[_Member], Call
         zipped_tar = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         stream = gzip.GzipFile(fileobj=raw) if zipped_tar else raw
-        with tarfile.open(fileobj=_Limited(stream, archive, allowed), mode="r|") as tar:  # type: ignore[call-overload]
+        limited = _Limited(stream, archive, allowed)
+        with tarfile.open(fileobj=limited, mode="r|") as tar:  # type: ignore[call-overload]
             yield _tar_members(tar), lambda member: _tar_file(tar, member)
+        while limited.read(COPY_BYTES):  # to the end, where gzip keeps its checksum
+            pass
 
 
 class _Limited:

@@ -21,7 +21,8 @@ GROUPS = ("data", "distractors")
 class CatalogueRow(NamedTuple):
     """One line of ``niphash data list``.
 
-    ``images`` is the official number (``None`` where there is none), ``bytes_on_disk`` what the folder takes up.
+    ``images`` is the official number (``None`` where there is none), ``bytes_on_disk`` what the folder
+    takes up.
     """
 
     name: str
@@ -52,6 +53,8 @@ def catalogue(conf_dir: Path, data_dir: Path) -> list[CatalogueRow]:
     rows = []
     for group in GROUPS:
         for path in sorted((conf_dir / group).glob("*.yaml")):
+            if path.stem == "none":
+                continue
             node = _node(path, data_dir)
             if "root" in node:
                 rows.append(_row(path.stem, group, node))
@@ -64,7 +67,7 @@ def prepare(name: str, conf_dir: Path, data_dir: Path, root: Path | None = None)
     Raises:
         InputError: no such data set, or it cannot be fetched.
     """
-    data = _instance(name, conf_dir, data_dir, root)
+    data = data_set(name, conf_dir, data_dir, **({} if root is None else {"root": root}))
     data.prepare()
     return Path(data.root)
 
@@ -80,7 +83,7 @@ def verify(name: str, conf_dir: Path, data_dir: Path, root: Path | None = None) 
     Raises:
         InputError: no such data set, or the folder does not hold it at all.
     """
-    data = _instance(name, conf_dir, data_dir, root)
+    data = data_set(name, conf_dir, data_dir, **({} if root is None else {"root": root}))
     if isinstance(data, PublishedSet):
         photos = data.photos()
         named = data.named()
@@ -121,14 +124,22 @@ def _is_complete(data: DataSet) -> bool:
     return not isinstance(data, PublishedSet) or (data.has_images() and data.has_ground_truth())
 
 
-def _instance(name: str, conf_dir: Path, data_dir: Path, root: Path | None) -> DataSet:
+def data_set(name: str, conf_dir: Path, data_dir: Path, **overrides: Any) -> DataSet:
+    """Return the data set ``name`` of the configuration, nothing fetched.
+
+    Args:
+        name: A name of ``conf/data`` or ``conf/distractors``.
+        conf_dir: The folder of the configuration.
+        data_dir: ``paths.data_dir``.
+        **overrides: Keys of its YAML file with other values (``root="/photos"``, ``crop_query=False``).
+
+    Raises:
+        InputError: no such data set, or a value that it refuses.
+    """
     for group in GROUPS:
         path = conf_dir / group / f"{name}.yaml"
         if path.is_file() and path.parent == conf_dir / group:
-            node = _node(path, data_dir)
-            if root is not None:
-                node["root"] = str(root)
-            return _built(group, node)
+            return _built(group, _node(path, data_dir) | overrides)
     names = sorted({path.stem for group in GROUPS for path in (conf_dir / group).glob("*.yaml")} - {"none"})
     raise InputError(f"{name}: no such data set; there are {', '.join(names)}")
 
@@ -144,5 +155,5 @@ def _node(path: Path, data_dir: Path) -> dict[str, Any]:
     """Return one entry of the configuration as plain containers, ``paths.data_dir`` put in."""
     whole = OmegaConf.create({"paths": {"data_dir": str(data_dir)}, "seed": 0})
     whole["entry"] = OmegaConf.load(path) or {}
-    node = OmegaConf.to_container(whole, resolve=True)["entry"]  # type: ignore[index, call-overload]
+    node: Any = OmegaConf.to_container(whole, resolve=True)["entry"]  # type: ignore[index, call-overload]
     return dict(node or {})

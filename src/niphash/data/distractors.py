@@ -84,7 +84,7 @@ def with_distractors(
     archives: Iterable[Mapping[str, Any]] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> RetrievalTask:
-    """Fetch a distractor set where it is missing and append it to ``task``; the target of ``conf/distractors``.
+    """Fetch a distractor set where it is missing and append it to ``task``: what ``conf/distractors`` calls.
 
     Args:
         task: Any task.

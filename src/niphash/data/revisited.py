@@ -52,10 +52,9 @@ class RevisitedData(PublishedSet):
         return read_revisited(path)
 
     def photos(self) -> ImageSet:
-        """Return the database images (queries left out) that are on disk, in official order."""
+        """Return the images on disk, queries among them, named by stem."""
         paths = by_stem(find_images(self.root, self.expected))
-        names = [name for name in self.truth().images if name in paths]
-        return ImageSet(tuple(names), tuple(paths[name] for name in names))
+        return ImageSet(tuple(sorted(paths)), tuple(paths[name] for name in sorted(paths)))
 
     def named(self) -> frozenset[str]:
         """Return the names of database and query images."""
@@ -65,8 +64,10 @@ class RevisitedData(PublishedSet):
     def task(self) -> RetrievalTask:
         """Return the task; queries of which a relevant image is missing are left out and noted."""
         truth, photos = self.truth(), self.photos()
-        paths = by_stem(find_images(self.root, self.expected))
-        row = {name: i for i, name in enumerate(photos.ids)}
+        paths = dict(zip(photos.ids, photos.sources, strict=True))
+        listed = [name for name in truth.images if name in paths]
+        database = ImageSet(tuple(listed), tuple(paths[name] for name in listed))
+        row = {name: i for i, name in enumerate(listed)}
         to_row = np.array([row.get(name, -1) for name in truth.images], np.int64)
         complete = [
             query
@@ -79,8 +80,8 @@ class RevisitedData(PublishedSet):
                 f"expected there: {self.expected}"
             )
         notes = []
-        if len(photos) < len(truth.images):
-            notes.append(f"{len(truth.images) - len(photos)} database images are not in {self.root}")
+        if len(database) < len(truth.images):
+            notes.append(f"{len(truth.images) - len(database)} database images are not in {self.root}")
         if len(complete) < len(truth.queries):
             left_out = len(truth.queries) - len(complete)
             notes.append(
@@ -94,7 +95,7 @@ class RevisitedData(PublishedSet):
                 "Easy: easy relevant, hard and junk out; Medium (the main one): easy and hard relevant, junk "
                 "out; Hard: hard relevant, easy and junk out; trapezoid AP"
             ),
-            database=photos,
+            database=database,
             queries=ImageSet(
                 ids=tuple(query.image for query in complete),
                 sources=tuple(paths[query.image] for query in complete),
@@ -103,7 +104,7 @@ class RevisitedData(PublishedSet):
             relevance=variants["medium"],
             variants=variants,
             average_precision="trapezoid",
-            subset=None if not notes else len(photos),
+            subset=None if not notes else len(database),
             notes=tuple(notes),
         )
 

@@ -86,6 +86,8 @@ class _Array:
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+    if isinstance(data, str):  # Python 2 wrote bytes as text
+        data = data.encode("latin-1")
     if not isinstance(data, bytes) or not isinstance(dtype, _Dtype) or order not in ("C", "F"):
         raise ValueError("a malformed array")
     if not isinstance(shape, tuple) or not all(
