@@ -78,8 +78,8 @@ def test_margins_are_found_from_the_pair_distances(stack, things):
 
 
 @pytest.mark.parametrize("loss", ["dual", "single"])
-@pytest.mark.parametrize("on", ["all", "last"])
-def test_fine_tuning_draws_matches_together(things, loss, on):
+@pytest.mark.parametrize("loss_on", ["all", "last"])
+def test_fine_tuning_draws_matches_together(things, loss, loss_on):
     x, pairs = things
     ratios = []
 
@@ -89,11 +89,13 @@ def test_fine_tuning_draws_matches_together(things, loss, on):
         matching = (top[pairs[:, 0]] - top[pairs[:, 1]]).square().sum(1).mean()
         ratios.append((iteration, float(matching / torch.pdist(top).square().mean())))
 
-    hasher = RBMSiamese(8, loss=loss, on=on, iterations=200, fine_tuning_rate=0.2, snapshot=measure, **SMALL)
+    hasher = RBMSiamese(
+        8, loss=loss, loss_on=loss_on, iterations=200, fine_tuning_rate=0.2, snapshot=measure, **SMALL
+    )
     hasher.fit(x, pairs)
     assert [i for i, _ in ratios] == [0, 100, 200]
     assert ratios[-1][1] < 0.8 * ratios[0][1]
-    assert len(hasher.log_config()["margins"]) == (2 if on == "all" else 1)
+    assert len(hasher.log_config()["margins"]) == (2 if loss_on == "all" else 1)
     assert hasher.needs_pairs
 
 
@@ -115,7 +117,7 @@ def test_codes_state_and_determinism(things):
 
 def test_a_killed_run_goes_on_to_the_same_codes(things, tmp_path, monkeypatch):
     x, pairs = things
-    monkeypatch.setattr(EpochCheckpoint.__init__, "__defaults__", (0.0,))  # after every epoch
+    monkeypatch.setattr(EpochCheckpoint, "every_s", 0.0)  # after every epoch
 
     def trainer(**options):
         return pl.Trainer(
@@ -155,8 +157,8 @@ def test_bad_input(things):
         RBMSiamese(8, **SMALL).fit(x, np.array([[0, 80]]))
     with pytest.raises(InputError, match="loss=triple"):
         RBMSiamese(8, loss="triple", **SMALL)
-    with pytest.raises(InputError, match="on=first"):
-        RBMSiamese(8, on="first", **SMALL)
+    with pytest.raises(InputError, match="loss_on=first"):
+        RBMSiamese(8, loss_on="first", **SMALL)
     with pytest.raises(InputError, match="iterations=0"):
         RBMSiamese(8, iterations=0, **SMALL)
     with pytest.raises(InputError, match="one margin for each of 2"):

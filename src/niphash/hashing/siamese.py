@@ -30,7 +30,7 @@ class RBMSiamese(RBMStack):
         bits: Length of a code.
         seed: Seed of everything random.
         loss: ``"dual"`` (two margins) or ``"single"`` (LeCun / Hadsell).
-        on: Whose activations the loss sees: of ``"all"`` layers, or of the ``"last"``; all layers learn.
+        loss_on: Whose activations the loss sees: of ``"all"`` layers, or of the ``"last"``; all layers learn.
         margins: Margin m of every layer in the loss (both margins of the dual loss); ``None`` finds them:
             the mean of the median matching and the median non-matching squared distance before training.
         iterations: Steps of fine-tuning, rounded up to whole hundreds.
@@ -49,7 +49,7 @@ class RBMSiamese(RBMStack):
         seed: int = 0,
         *,
         loss: Literal["dual", "single"] = "dual",
-        on: Literal["all", "last"] = "all",
+        loss_on: Literal["all", "last"] = "all",
         margins: Sequence[float] | None = None,
         iterations: int = 1000,
         matching_pairs: int = 33,
@@ -60,7 +60,7 @@ class RBMSiamese(RBMStack):
     ) -> None:
         super().__init__(bits, seed, **stack_options)
         self.loss = check_choice("loss", loss, ("dual", "single"))
-        self.on = check_choice("on", on, ("all", "last"))
+        self.loss_on = check_choice("loss_on", loss_on, ("all", "last"))
         self.margins = None if margins is None else [float(m) for m in margins]
         self.matching_pairs = matching_pairs
         self.descent = Descent(iterations, fine_tuning_rate, fine_tuning_momentum)
@@ -86,7 +86,7 @@ class RBMSiamese(RBMStack):
         """Go on from a trained stack with the pairs of ``sampler`` over ``descriptors`` [N, D]."""
         stack = self._fitted(descriptors)
         depth = len(stack.layers)
-        layers = range(depth) if self.on == "all" else range(depth - 1, depth)
+        layers = range(depth) if self.loss_on == "all" else range(depth - 1, depth)
         margins = self.margins
         if margins is None:
             generator = np.random.default_rng([self.seed, MARGIN_PAIRS])
@@ -117,7 +117,7 @@ class RBMSiamese(RBMStack):
             self.recenter(descriptors)
 
     def _options(self) -> dict[str, Any]:
-        options = {"loss": self.loss, "on": self.on, "matching_pairs": self.matching_pairs}
+        options = {"loss": self.loss, "loss_on": self.loss_on, "matching_pairs": self.matching_pairs}
         return {**options, "margins": self.found_margins}
 
     def log_config(self) -> dict[str, Any]:
