@@ -159,6 +159,13 @@ def enlarge(patch: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(patch, size, interpolation=cv2.INTER_CUBIC)
 
 
+def shrink(picture: np.ndarray, factor: float) -> np.ndarray:
+    """Return ``picture`` resized by ``factor`` (at most 1), anti-aliased."""
+    height, width = picture.shape[:2]
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
 def backdrop(patch: np.ndarray, size: Size, blur: float, rng: np.random.Generator) -> np.ndarray:
     """Return ``patch`` turned, enlarged and mirrored at its borders until it fills ``size``, out of focus."""
     scale, angle = rng.uniform(1.5, 3.0), rng.uniform(0, 2 * np.pi)
@@ -193,3 +200,9 @@ def jpeg(picture: np.ndarray, quality: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=2, optimize=False)
     return file.getvalue()
+
+
+def decode(content: bytes) -> Image.Image:
+    """Return the RGB picture in the bytes of an image file that :func:`jpeg` made."""
+    with Image.open(io.BytesIO(content)) as image:
+        return image.convert("RGB")

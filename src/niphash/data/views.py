@@ -1,176 +1,157 @@
-"""Views: changes of a photo before it is described; for robustness studies and for unlabelled pairs."""
+"""Views: changes of a picture before it is described (``ImageSet.with_view``)."""
 
-import io
-import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+from PIL import Image
 
+from niphash.data import rendering
 from niphash.data.images import View
 from niphash.errors import InputError
 
-#: The ImageNet mean colour: what a network's normalisation turns into zeros.
-MEAN_PIXEL = (124, 116, 104)
-LONGER_SIDE = 640  # pixels, of a query at scale 1 (protocol of the robustness studies)
+MEAN_PIXEL = (124, 116, 104)  # of ImageNet, RGB
+FULL_SIDE = 640  # longer side of the picture that Scaled(1) gives, pixels
 
 
 @dataclass(frozen=True)
 class RotatedDisc:
-    """The central disc of a photo, turned; everything outside the disc is the mean pixel.
+    """The central disc of a picture, turned by ``degrees`` anticlockwise; the rest is the mean pixel.
 
-    Practical guide (Chandrasekhar et al.), section 4: all angles show the same part of the photo.
-
-    Attributes:
-        degrees: Counter-clockwise.
+    The result is the square about the disc, so a turn neither adds nor removes anything: the rotation study
+    of Morere et al., *Group Invariant Deep Representations*, 2016 (method.md 8). The turn is interpolated
+    bicubically, the edge of the disc is anti-aliased.
     """
 
     degrees: float
 
     @property
     def key(self) -> str:
-        """Text that determines the view."""
-        return f"disc rotated by {self.degrees:g} degrees"
+        """Text that determines the change."""
+        return f"disc({self.degrees % 360:g})"
 
     def __call__(self, image: Image.Image, index: int) -> Image.Image:
-        """Return the square picture around the turned disc."""
+        """Return a square RGB picture whose side is the shorter side of ``image``."""
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
-        square = image.crop((left, top, left + side, top + side))
-        turned = square.rotate(self.degrees, Image.Resampling.BICUBIC, fillcolor=MEAN_PIXEL)
-        return Image.composite(turned, Image.new("RGB", turned.size, MEAN_PIXEL), _disc(side))
+        square = np.asarray(image.convert("RGB"))[top : top + side, left : left + side]
+        centre = (side - 1) / 2
+        turn = cv2.getRotationMatrix2D((centre, centre), self.degrees % 360, 1.0)
+        turned = cv2.warpAffine(
+            square, turn, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        y, x = np.ogrid[:side, :side]
+        inside = np.clip(side / 2 - np.hypot(x - centre, y - centre), 0, 1)[..., None]  # [S, S, 1]
+        blended = turned * inside + np.array(MEAN_PIXEL) * (1 - inside)
+        return Image.fromarray(np.rint(blended).astype(np.uint8))
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """A photo shrunk, with anti-aliasing, to ``ratio`` of a longer side of 640 pixels; never enlarged."""
+    """A picture resized, anti-aliased, so that its longer side is ``ratio`` x :data:`FULL_SIDE` pixels."""
 
     ratio: float
 
     @property
     def key(self) -> str:
-        """Text that determines the view."""
-        return f"longer side {self.ratio:g} x {LONGER_SIDE}"
+        """Text that determines the change."""
+        return f"scaled({self.ratio:g})"
 
     def __call__(self, image: Image.Image, index: int) -> Image.Image:
-        """Return the shrunk picture."""
-        factor = self.ratio * LONGER_SIDE / max(image.size)
-        if factor >= 1:
-            return image
+        """Return the resized RGB picture, aspect kept."""
+        factor = self.ratio * FULL_SIDE / max(image.size)
         size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-        return image.resize(size, Image.Resampling.LANCZOS)
+        return image.convert("RGB").resize(
+            size, Image.Resampling.LANCZOS
+        )  # Pillow low-passes when it shrinks
 
 
 @dataclass(frozen=True)
-class Chain:
-    """One view after another."""
+class RandomView:
+    """Another photo of the same thing: a random crop, turned, resized, tilted, lit, blurred and compressed.
+
+    Two copies of one photo are a matching pair that needs no label. The view depends on ``seed``, ``copy``
+    and the image's number in its set alone.
+
+    Args:
+        seed: Of all views of a run.
+        copy: Number of the view.
+        rotation: Largest turn in the picture's plane, either way, degrees.
+        scale: Smallest magnification; the largest is 1.
+        tilt: Largest turn out of the picture's plane, about either axis, degrees.
+        crop: Smallest share of width and of height that is kept.
+    """
+
+    seed: int
+    copy: int
+    rotation: float = 180.0
+    scale: float = 0.5
+    tilt: float = 25.0
+    crop: float = 0.7
+
+    @property
+    def key(self) -> str:
+        """Text that determines the change."""
+        return f"random({self.seed},{self.copy},{self.rotation:g},{self.scale:g},{self.tilt:g},{self.crop:g})"
+
+    def __call__(self, image: Image.Image, index: int) -> Image.Image:
+        """Return view :attr:`copy` of ``image``, on the mean pixel, at most as large as it has to be."""
+        rng = np.random.default_rng([self.seed, self.copy, index])
+        part = _random_crop(np.asarray(image.convert("RGB")), self.crop, rng)
+        part = rendering.shrink(part, rng.uniform(self.scale, 1.0))  # first: a warp that shrinks would alias
+        tilt = np.deg2rad(rng.uniform(-self.tilt, self.tilt, 2))
+        angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
+        size = (part.shape[1], part.shape[0])
+        homography = rendering.pose(size, (0.0, 0.0), 1.0, angle, (float(tilt[0]), float(tilt[1])))
+        homography, frame = rendering.frame(homography, size, np.ones(2), np.zeros(2))
+        ground = np.full((frame[1], frame[0], 3), MEAN_PIXEL, np.uint8)
+        lit = rendering.light(rendering.paste(ground, part, homography), rng)
+        seen = rendering.sensor(lit, rng.uniform(0.0, 1.0), rng.uniform(0.0, 3.0), rng)
+        return rendering.decode(rendering.jpeg(seen, int(rng.integers(50, 96))))
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Several views, one after the other."""
 
     views: tuple[View, ...]
 
     @property
     def key(self) -> str:
-        """Text that determines the view."""
-        return ", then ".join(view.key for view in self.views)
+        """Text that determines the change."""
+        return "+".join(view.key for view in self.views)
 
     def __call__(self, image: Image.Image, index: int) -> Image.Image:
-        """Return the picture seen through all views, the first one first."""
+        """Return what is left after the last view."""
         for view in self.views:
             image = view(image, index)
         return image
 
 
-@dataclass(frozen=True)
-class RandomView:
-    """Another look at the same photo, for matching pairs without labels; its corners come from the photo.
-
-    A crop, a rotation and a tilt in one homography, then light, colour, blur and JPEG. The same
-    ``(seed, copy, index)`` always gives the same view.
-
-    Attributes:
-        seed: Of all views.
-        copy: Which of several views of one photo.
-        rotation: Largest in-plane rotation, degrees either way.
-        scale: Smallest and largest part of the photo's sides that is seen.
-        tilt: Largest shift of a corner, as a part of the side.
-        light: Largest relative change of brightness, contrast and colour.
-        blur: Largest blur radius, pixels at a longer side of 640.
-    """
-
-    seed: int
-    copy: int
-    rotation: float = 30.0
-    scale: tuple[float, float] = (0.6, 1.0)
-    tilt: float = 0.08
-    light: float = 0.3
-    blur: float = 1.2
-
-    @property
-    def key(self) -> str:
-        """Text that determines the view."""
-        return repr(self)
-
-    def __call__(self, image: Image.Image, index: int) -> Image.Image:
-        """Return the changed picture, as large as what it shows was."""
-        rng = np.random.default_rng((self.seed, self.copy, index))
-        corners, size = self._quadrilateral(image.size, rng)
-        return self._photograph(_rectify(image, corners, size), rng)
-
-    def _quadrilateral(
-        self, size: tuple[int, int], rng: np.random.Generator
-    ) -> tuple[np.ndarray, tuple[int, int]]:
-        """Return four corners [4, 2] in the photo (it is mirrored beyond its border) and the view's size."""
-        sides = np.array(size, float) * rng.uniform(*self.scale)
-        angle = math.radians(rng.uniform(-self.rotation, self.rotation))
-        unit = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
-        unit = unit + rng.uniform(-self.tilt, self.tilt, unit.shape)
-        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        free = np.maximum(np.array(size) - sides, 0) / 2
-        centre = np.array(size) / 2 + rng.uniform(-1, 1, 2) * free
-        width, height = (max(8, round(side)) for side in sides)
-        return (unit * sides) @ turn.T + centre, (width, height)
-
-    def _photograph(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-            image = enhance(image).enhance(1 + rng.uniform(-self.light, self.light))
-        radius = rng.uniform(0, self.blur) * max(image.size) / LONGER_SIDE
-        image = image.filter(ImageFilter.GaussianBlur(radius))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=int(rng.integers(50, 95)))
-        return Image.open(file).convert("RGB")
-
-
 def query_views(rotate_query: float | None, scale_query: float | None) -> View | None:
-    """Return the view of ``data.rotate_query`` (degrees) and ``data.scale_query`` (ratio), if any.
+    """Return the view that ``data.rotate_query`` (degrees) and ``data.scale_query`` (ratio) ask for, if any.
+
+    Rotation comes first. An angle of 0 still cuts the disc, so that a curve over angles has its own origin.
 
     Raises:
-        InputError: the ratio is not above 0.
+        InputError: an angle that is no finite number, or a ratio outside (0, 4].
     """
     views: list[View] = []
     if rotate_query is not None:
+        if not np.isfinite(rotate_query):
+            raise InputError(f"data.rotate_query={rotate_query}: give an angle in degrees")
         views.append(RotatedDisc(float(rotate_query)))
     if scale_query is not None:
-        if not scale_query > 0:
-            raise InputError(f"data.scale_query={scale_query}: give a ratio above 0, for instance 0.5")
+        if not 0 < scale_query <= 4:
+            raise InputError(f"data.scale_query={scale_query}: give a ratio above 0 and up to 4")
         views.append(Scaled(float(scale_query)))
-    if len(views) < 2:
-        return views[0] if views else None
-    return Chain(tuple(views))
+    if not views:
+        return None
+    return views[0] if len(views) == 1 else Composed(tuple(views))
 
 
-def _rectify(image: Image.Image, corners: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """Return what lies inside ``corners`` as an upright picture of ``size``, mirrored beyond the border."""
-    width, height = size
-    target = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    homography = cv2.getPerspectiveTransform(corners.astype(np.float32), target)
-    pixels = cv2.warpPerspective(
-        np.asarray(image), homography, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
-    return Image.fromarray(pixels)
-
-
-def _disc(side: int) -> Image.Image:
-    """Return the anti-aliased mask of a disc that touches the four sides of a square."""
-    fine = Image.new("L", (4 * side, 4 * side))
-    ImageDraw.Draw(fine).ellipse((0, 0, 4 * side - 1, 4 * side - 1), fill=255)
-    return fine.resize((side, side), Image.Resampling.BOX)
+def _random_crop(picture: np.ndarray, smallest: float, rng: np.random.Generator) -> np.ndarray:
+    height, width = picture.shape[:2]
+    w, h = (max(1, round(side * rng.uniform(smallest, 1.0))) for side in (width, height))
+    left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+    return rendering.cut(picture, (left, top, w, h))
