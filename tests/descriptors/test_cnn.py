@@ -66,7 +66,6 @@ def test_the_papers_names_of_fully_connected_layers():
         pool5 = whole.features(scaled(images))
         fc6 = F.relu(whole.classifier[1](whole.avgpool(pool5).flatten(1)))
     torch.testing.assert_close(backbone(images)[:, :, 0, 0], fc6, atol=1e-4, rtol=1e-4)
-    assert Backbone("alexnet", "pool5", weights="none").map_shape(224, 224) == (256, 6, 6)
     fc8 = Backbone("alexnet", "fc8", weights="random")
     assert fc8.map_shape(224, 224) == (1000, 1, 1)
     assert (fc8(images) >= 0).all()
@@ -156,19 +155,20 @@ def test_swin_maps_come_channels_first_from_any_layer():
 
 
 def test_a_vision_transformer_gives_patches_on_their_grid_or_the_class_token():
-    patches, token = (Backbone("vit_b_32", weights="random", token=t) for t in ("patch", "class"))
-    images = pixels(224)
-    torch.manual_seed(0)
-    whole = get_model("vit_b_32", weights=None).eval()
+    backbone = Backbone("vit_b_32", weights="random")
+    images, network = pixels(224), backbone.network
     with torch.inference_mode():
-        x = whole._process_input(scaled(images))
-        x = whole.encoder(torch.cat([whole.class_token.expand(1, -1, -1), x], 1))  # [1, 50, 768]
-        torch.testing.assert_close(token(images)[:, :, 0, 0], x[:, 0], atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(patches(images)[0, :, 2, 5], x[0, 1 + 2 * 7 + 5], atol=1e-4, rtol=1e-4)
+        x = network._process_input(scaled(images))
+        x = torch.cat([network.class_token, x], 1) + network.encoder.pos_embedding
+        x = network.encoder.ln(network.encoder.layers(x))  # [1, 50, 768]
+        torch.testing.assert_close(backbone(images)[0, :, 2, 5], x[0, 1 + 2 * 7 + 5], atol=1e-4, rtol=1e-4)
+        assert backbone.map_shape(224, 224) == (768, 7, 7)
+        backbone.token = "class"
+        torch.testing.assert_close(backbone(images)[:, :, 0, 0], x[:, 0], atol=1e-4, rtol=1e-4)
     with pytest.raises(InputError, match=r"backbone\.size=160.*vit_b_32"):
-        patches.map_shape(160, 160)
+        backbone.map_shape(160, 160)
     with pytest.raises(InputError, match="patch, class"):
-        Backbone("vit_b_32", weights="none", token="cls")
+        Backbone("squeezenet1_1", weights="none", token="cls")
     with pytest.raises(InputError, match="has no class token"):
         Backbone("squeezenet1_1", weights="none", token="class").map_shape(64, 64)
 
@@ -178,7 +178,7 @@ def test_a_vision_transformer_gives_patches_on_their_grid_or_the_class_token():
     [
         ("resnet18", (512, 7, 7)),
         ("vit_tiny_patch16_224", (192, 14, 14)),
-        ("vit_small_patch14_reg4_dinov2", (384, 37, 37)),
+        ("vit_medium_patch16_reg4_gap_256", (512, 16, 16)),
         ("swin_tiny_patch4_window7_224", (768, 7, 7)),
     ],
 )

@@ -30,7 +30,7 @@ class CNNDescriber(Describer):
         batch_size: Views that go through the network together. The last batch is filled up with blank views,
             so that every descriptor comes from a batch of one shape, whatever its neighbours.
         workers: Threads that decode and warp; one a core when it is not given.
-        device: Where the network runs; a GPU where there is one when it is not given.
+        device: Where the network runs; when it is not given, this process's GPU where there is one.
     """
 
     def __init__(
@@ -44,7 +44,8 @@ class CNNDescriber(Describer):
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: give a positive number of views")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._given_device = device
+        self.device = _device(device)
         self.dtype = arithmetic(precision, self.device)
         self.backbone = backbone.to(self.device).to(memory_format=torch.channels_last)
         self.pooling = pooling.to(self.device).eval()
@@ -92,6 +93,9 @@ class CNNDescriber(Describer):
 
     def batches(self, images: ImageSet) -> Iterator[Described]:
         """Describe ``images`` batch by batch, in order, reading each photo once."""
+        self.device = _device(self._given_device)  # Lightning gives each of its processes one of the GPUs
+        self.backbone.to(self.device)
+        self.pooling.to(self.device)
         streams = [_Stream(self) for _ in self.backbone.sizes]
         rows: deque[int] = deque()  # read, not yet described
         skipped: list[Skipped] = []
@@ -136,6 +140,7 @@ class CNNDescriber(Describer):
 
     def maps(self, views: np.ndarray) -> Tensor:
         """Return float32 maps [B, C, h, w] of uint8 RGB images [B, H, W, 3]."""
+        views = np.require(views, requirements="W")  # torch wants no read-only memory
         images = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2)  # channels last in memory
         with torch.inference_mode(), autocast(self.device, self.dtype):
             return self.backbone(images).float()
@@ -167,10 +172,17 @@ class _Photo:
 
     def _read(self) -> list[np.ndarray] | UnreadableImage:
         try:
-            image = self._images.image(self.row)
+            image = self._images.image(self.row, self._max_side())
         except UnreadableImage as error:
             return error
         return [lay_out(image, size, self._mode, self._zoom) for size in self._sizes]
+
+    def _max_side(self) -> int:
+        """Return how large the photo need be read: twice what its longer side is shrunk to, then to be exact.
+
+        A crop shrinks the shorter side; photos longer than 2 : 1 are then read with fewer pixels to spare.
+        """
+        return round(max(self._sizes) * self._zoom * (4 if self._mode == "crop" else 2))
 
 
 class _Task(NamedTuple):
@@ -224,6 +236,12 @@ class _Stream:
     def _run(self, batch: np.ndarray, count: int | None = None) -> None:
         with torch.inference_mode():
             self.done.extend(self._pool(self._maps(batch)[:count]))
+
+
+def _device(given: str | None) -> torch.device:
+    if given is not None or not torch.cuda.is_available():
+        return torch.device(given or "cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def arithmetic(precision: str, device: torch.device) -> torch.dtype:

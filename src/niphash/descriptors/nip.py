@@ -338,8 +338,9 @@ def crop_centre(image: np.ndarray, part: float) -> np.ndarray:
 
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return uint8 [H, W, 3] at ``shape``: anti-aliased when it shrinks, bilinear when it grows."""
+    """Return uint8 [H, W, 3] at ``shape``, bilinear; by area where it shrinks to less than half."""
     if image.shape[:2] == shape:
         return image
-    shrinks = image.shape[0] > shape[0]
-    return cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    # down to half, bilinear interpolation still sees every pixel, and is several times faster
+    by_area = image.shape[0] > 2 * shape[0]
+    return cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA if by_area else cv2.INTER_LINEAR)
