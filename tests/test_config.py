@@ -66,6 +66,8 @@ def test_every_backbone_instantiates_in_its_describer(name: str):
     overrides = [f"backbone={name}", f"pooling={pooling}"]
     if not name.startswith("sift"):
         overrides.append("backbone.weights=random")
+    if name in ("timm", "torchvision"):  # any network of the library
+        overrides.append("backbone.name=resnet18")
     assert build(compose(overrides).descriptor).dim > 0
 
 
@@ -84,6 +86,11 @@ def test_a_wrong_choice_lists_the_right_ones():
 def test_an_unknown_key_is_refused():
     with pytest.raises(ConfigCompositionException, match="bitz"):
         compose(["bitz=64"])
+
+
+def test_an_option_without_a_value_is_named():
+    with pytest.raises(InputError, match=r"backbone\.name"):
+        build(compose(["backbone=timm", "pooling=mean"]).descriptor)
 
 
 def test_a_saved_configuration_cannot_name_foreign_code():

@@ -20,13 +20,18 @@ def build(config: Any, **arguments: Any) -> Any:
     """Instantiate ``config`` (a node with ``_target_``).
 
     Raises:
-        InputError: as raised by the constructor, freed of the wrapping that Hydra puts around it.
+        InputError: as raised by the constructor, freed of the wrapping that Hydra puts around it; or an
+            option that needs a value has none.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
+    from omegaconf import MissingMandatoryValue
 
     try:
         return instantiate(config, **arguments)
+    except MissingMandatoryValue as error:
+        option = str(error.full_key).removeprefix("descriptor.")
+        raise InputError(f"{option} has no value; give one, {option}=<value>") from None
     except InstantiationException as error:
         cause: BaseException | None = error
         while cause is not None:

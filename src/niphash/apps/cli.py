@@ -133,3 +133,7 @@ def _data_verify(options: argparse.Namespace) -> None:
     from niphash.apps.data import verify_data
 
     verify_data(options.name, options.root)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Every command of the README and of the docs runs, in order, at a size for tests."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from tests.data.replicas import make_oxford_replica, make_paris_replica, make_ukbench_replica
+from tests.photos import write_objects
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    return [line.split("  #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the photos that the documentation speaks of."""
+    work = tmp_path_factory.mktemp("docs")
+    write_objects(work / "photos", objects=12, views=5)
+    make_ukbench_replica(work / "ukbench", objects=8)
+    make_oxford_replica(work / "data" / "oxford")
+    make_paris_replica(work / "data" / "paris")
+    torch.manual_seed(0)
+    torch.save(torchvision.models.squeezenet1_0(weights=None).state_dict(), work / "squeezenet.pt")
+    return work
+
+
+def arguments(command: str) -> list[str]:
+    program, *words = shlex.split(command)
+    if program == "niphash":
+        return [sys.executable, "-m", "niphash.apps.cli", *words]
+    assert program == "python", command
+    script, *overrides = words
+    return [sys.executable, str(ROOT / script), *overrides, *small(script, overrides)]
+
+
+def small(script: str, overrides: list[str]) -> list[str]:
+    """Return the overrides that make a training run small."""
+    if script != "train.py":
+        return []
+    extra = ["fit.limit=60"]
+    if not any(word.startswith("data=") for word in overrides):
+        extra += ["data.objects=12", "data.views=2", "data.distractors=8", "data.fit=80"]
+    if not any(word.startswith("backbone=") for word in overrides):
+        extra += ["pooling.gaussians=8", "pooling.local_dim=32", "backbone.limit=300"]
+    if not any(word.startswith("bits=") for word in overrides):
+        extra += ["bits=32"]
+    return extra
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
+def test_every_command_runs(page: Path, workplace: Path):
+    environment = {**os.environ, "NIPHASH_DATA": str(workplace / "data"), "WANDB_MODE": "offline"}
+    for command in commands(page):
+        if command.startswith("make "):
+            continue  # `make test` is what runs this test; `make train` is python train.py
+        words = arguments(command)
+        done = subprocess.run(
+            words, cwd=workplace, env=environment, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_make_train_runs_the_script():
+    plan = subprocess.run(
+        ["make", "-n", "train"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert plan.splitlines()[-1].endswith("python train.py")
+
+
+def test_every_linked_file_exists():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
