@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from niphash.descriptors.encoders import Encoder, check_enough, check_positive, finish, k_means, sums
+from niphash.descriptors.encoders import Encoder, check_enough, check_positive, finish, k_means
 from niphash.errors import InputError
 
 Orders = Literal["first", "second", "both"]
@@ -26,18 +26,36 @@ class Mixture(NamedTuple):
     variances: Tensor
 
 
-def posteriors(x: Tensor, mixture: Mixture) -> Tensor:
-    """Return gamma [T, K], the probability of each Gaussian given each of [T, D] local descriptors.
+def powers(x: Tensor) -> Tensor:
+    """Return [T, 2 D], the components of [T, D] vectors and their squares."""
+    return torch.cat([x, x.square()], 1)
+
+
+def log_densities(mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """Return [K] and [2 D, K]: log w_k N(x; mu_k, sigma_k) is linear in the powers of x, with these terms.
+
+    What all Gaussians share is left out: it does not change their posteriors, but would cost them digits.
+    """
+    w, means, precisions = mixture.weights.double(), mixture.means.double(), 1 / mixture.variances.double()
+    constants = w.log() + 0.5 * (precisions.log() - means.square() * precisions).sum(1)
+    coefficients = torch.cat([means * precisions, -0.5 * precisions], 1)  # [K, 2 D]
+    constants, coefficients = constants - constants.mean(), coefficients - coefficients.mean(0)
+    dtype = mixture.means.dtype
+    return constants.to(dtype), coefficients.to(dtype).T
+
+
+def posteriors(xs: Tensor, linear: tuple[Tensor, Tensor]) -> Tensor:
+    """Return gamma [T, K], the probability of each Gaussian given each local descriptor.
 
     gamma_t(k) = w_k N(x_t; mu_k, sigma_k) / sum_j w_j N(x_t; mu_j, sigma_j), by a softmax of logarithms, so
     that none under- or overflows (Sanchez et al., eq. 14).
+
+    Args:
+        xs: [T, 2 D], see :func:`powers`.
+        linear: See :func:`log_densities`.
     """
-    precisions = 1 / mixture.variances  # [K, D]
-    constant = mixture.weights.log() - 0.5 * (
-        mixture.variances.log().sum(1) + (mixture.means.square() * precisions).sum(1)
-    )  # [K]; the factor (2 pi)^(D/2) is common to all
-    logits = torch.addmm(constant, x, (mixture.means * precisions).T)
-    return torch.addmm(logits, x.square(), precisions.T, alpha=-0.5).softmax(1)
+    constants, coefficients = linear
+    return torch.addmm(constants, xs, coefficients).softmax(1)
 
 
 def fisher_vector(x: Tensor, lengths: list[int], mixture: Mixture, orders: Orders = "both") -> Tensor:
@@ -54,21 +72,26 @@ def fisher_vector(x: Tensor, lengths: list[int], mixture: Mixture, orders: Order
     Args:
         x: [T, D] local descriptors, image after image.
         lengths: Number of local descriptors of each of the B images; they sum to T.
-        mixture: On the device of ``x``; its dtype is the precision of the sums (float64 on purpose: v_k
-            is a small difference of large sums, and the signed power that follows enlarges its error).
+        mixture: Of the dtype and on the device of ``x``.
         orders: Which derivatives.
     """
-    x = x.to(mixture.means.dtype)
-    gamma = posteriors(x, mixture)  # [T, K]
-    n = torch.tensor(lengths, device=x.device).clamp(min=1)[:, None, None]
-    s0 = torch.stack([g.sum(0) for g in gamma.split(lengths)])[..., None] / n  # [B, K, 1]
-    s1 = sums(gamma, x, lengths) / n  # [B, K, D]
+    # image by image: their powers stay in the cache between the two matrix products, and no image's
+    # result depends on its neighbours
+    linear = log_densities(mixture)
+    zeroth, sums = [], []
+    for own in x.split(lengths):
+        xs = powers(own)
+        gamma = posteriors(xs, linear)
+        n = max(len(own), 1)
+        zeroth.append(gamma.sum(0) / n)
+        sums.append(gamma.T @ xs / n)
+    s0 = torch.stack(zeroth)[..., None]  # [B, K, 1]
+    s1, s2 = torch.stack(sums).chunk(2, -1)  # [B, K, D] each
     w, mu, variance = mixture.weights[:, None], mixture.means, mixture.variances
     parts = []
     if orders != "second":
         parts.append((s1 - s0 * mu) / (w * variance).sqrt())
     if orders != "first":
-        s2 = sums(gamma, x.square(), lengths) / n  # [B, K, D]
         parts.append((s2 - 2 * s1 * mu + s0 * (mu.square() - variance)) / ((2 * w).sqrt() * variance))
     return torch.cat([part.flatten(1) for part in parts], 1)
 
@@ -111,11 +134,9 @@ class Fisher(Encoder):
         )
         self.iterations, self.seed = int(iterations), int(seed)
         self.dim = self.local_dim * self.gaussians * (2 if orders == "both" else 1)
-        self.register_buffer(
-            "weights", torch.full((self.gaussians,), 1 / self.gaussians, dtype=torch.float64)
-        )
-        self.register_buffer("means", torch.zeros(self.gaussians, self.local_dim, dtype=torch.float64))
-        self.register_buffer("variances", torch.ones(self.gaussians, self.local_dim, dtype=torch.float64))
+        self.register_buffer("weights", torch.full((self.gaussians,), 1 / self.gaussians))
+        self.register_buffer("means", torch.zeros(self.gaussians, self.local_dim))
+        self.register_buffer("variances", torch.ones(self.gaussians, self.local_dim))
 
     def fit(self, sample: np.ndarray, lengths: list[int]) -> None:
         """Fit the mixture to float32 [S, local_dim] by expectation maximisation, from faiss k-means.
@@ -139,7 +160,7 @@ class Fisher(Encoder):
 
 
 def fit_mixture(sample: np.ndarray, gaussians: int, iterations: int, seed: int) -> Mixture:
-    """Return the mixture (float64) that scikit-learn fits to float32 [S, D] vectors.
+    """Return the mixture (float32) that scikit-learn fits to float32 [S, D] vectors.
 
     It starts from one Gaussian a k-means cluster, which saves most of the rounds and makes it repeatable.
     """
@@ -164,4 +185,4 @@ def fit_mixture(sample: np.ndarray, gaussians: int, iterations: int, seed: int) 
         warnings.simplefilter("ignore", ConvergenceWarning)  # the bound on rounds is meant
         mixture.fit(sample)
     fitted = (mixture.weights_, mixture.means_, mixture.covariances_)
-    return Mixture(*(torch.from_numpy(np.array(value, np.float64)) for value in fitted))
+    return Mixture(*(torch.from_numpy(np.asarray(value, np.float32)) for value in fitted))
