@@ -9,6 +9,7 @@ import multiprocessing
 import resource
 import sys
 import time
+from multiprocessing.connection import Connection
 
 import numpy as np
 from rich import print as show
@@ -18,7 +19,7 @@ QUERIES, RELEVANT, BYTES = 500, 1000, 8
 SIZES = (100_000, 300_000, 1_000_000)
 
 
-def measure(size: int, sender: multiprocessing.connection.Connection) -> None:
+def measure(size: int, sender: Connection) -> None:
     from niphash.data.task import Relevance
     from niphash.evaluation.evaluator import evaluate
     from niphash.search.ranking import rank_codes
