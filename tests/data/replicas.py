@@ -63,7 +63,7 @@ def make_oxford_replica(folder: Path, landmarks: int = 3, views: int = 8, others
 
 
 def make_paris_replica(folder: Path, landmarks: int = 3, views: int = 8, others: int = 12) -> Path:
-    """Write a replica of Paris6k: images in ``jpg/paris/<landmark>/``, one of the 20 broken files among them."""
+    """Write a replica of Paris6k: ``jpg/paris/<landmark>/``, one of the 20 broken files among them."""
     names = dict(list(PARIS_LANDMARKS.items())[:landmarks])
     _write_landmarks(folder / "jpg" / "paris", folder / "ground_truth", names, views, "")
     general = folder / "jpg" / "paris" / "general"

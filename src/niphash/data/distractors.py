@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from niphash.data.images import ImageSet, image_files
+from niphash.data.images import ImageSet
 from niphash.data.published import PublishedSet
 from niphash.data.task import RetrievalTask
 from niphash.errors import InputError
@@ -50,10 +50,6 @@ class DistractorSet(PublishedSet):
         super().__init__(root, **published)
         self.name = name
         self.expected = f"the images of {name}, in any sub-folders"
-
-    def has_images(self) -> bool:
-        """Return whether images are there."""
-        return bool(image_files(self.root))
 
     def photos(self) -> ImageSet:
         """Return all images of the folder, named by relative path.

@@ -158,22 +158,35 @@ class ImageSet:
             raise InputError(
                 f"{root}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
-        return cls(tuple(path.relative_to(root).as_posix() for path in paths), tuple(paths))
+        skip = len(os.fspath(paths[0])) - len(os.fspath(paths[0].relative_to(root)))
+        return cls(tuple(path.as_posix()[skip:] for path in paths), tuple(paths))
 
 
 def walk_files(root: Path) -> Iterator[Path]:
-    """Yield the regular files below ``root`` that are not hidden, folder by folder in order of name."""
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(folder) / name
-            if not name.startswith(".") and path.is_file():
-                yield path
+    """Yield the regular files below ``root`` that are not hidden; links to folders are not followed.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    pending = [os.fspath(root)] if root.is_dir() else []
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(folder) as entries:
+                visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=_name)
+        except OSError as error:
+            raise InputError(f"{folder}: this folder cannot be read ({error.strerror})") from error
+        yield from (Path(entry.path) for entry in visible if entry.is_file())
+        pending += [entry.path for entry in reversed(visible) if entry.is_dir(follow_symlinks=False)]
 
 
 def image_files(root: Path) -> list[Path]:
-    """Return the image files below ``root``, ordered by relative path; none where it does not exist."""
-    return sorted(path for path in walk_files(root) if path.suffix.lower() in IMAGE_SUFFIXES)
+    """Return the image files below ``root``, ordered by path; none where it does not exist."""
+    return sorted((path for path in walk_files(root) if path.suffix.lower() in IMAGE_SUFFIXES), key=os.fspath)
+
+
+def _name(entry: os.DirEntry) -> str:
+    return entry.name
 
 
 def as_image_set(images: "ImageSet | str | Path | Image.Image | np.ndarray | Sequence") -> ImageSet:

@@ -1,6 +1,6 @@
 """Where the files of a data set lie on disk: images in the folder itself or in the usual sub-folders."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from niphash.data.images import IMAGE_SUFFIXES, image_files, walk_files
@@ -15,9 +15,14 @@ def image_folder(root: Path, subfolders: Iterable[str] = USUAL_SUBFOLDERS) -> Pa
     if any(path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in _children(root)):
         return root
     for name in subfolders:
-        if next(_images_below(root / name), None) is not None:
+        if holds_images(root / name):
             return root / name
     return root
+
+
+def holds_images(folder: Path) -> bool:
+    """Return whether there is any image file below ``folder``."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in walk_files(folder))
 
 
 def find_images(root: Path, expected: str) -> list[Path]:
@@ -49,7 +54,3 @@ def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
 
 def _children(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _images_below(folder: Path) -> Iterator[Path]:
-    return (path for path in walk_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES)

@@ -7,8 +7,8 @@ from typing import Any
 
 from niphash.data.dataset import DataSet
 from niphash.data.download import RemoteFile, fetch, is_interrupted, remote_files
-from niphash.data.images import ImageSet, image_files
-from niphash.data.layout import image_folder
+from niphash.data.images import ImageSet
+from niphash.data.layout import holds_images, image_folder
 
 
 class PublishedSet(DataSet):
@@ -41,7 +41,7 @@ class PublishedSet(DataSet):
 
     def has_images(self) -> bool:
         """Return whether images are there; a folder that holds some is never filled from the network."""
-        return bool(image_files(image_folder(self.root)))
+        return holds_images(image_folder(self.root))
 
     def has_ground_truth(self) -> bool:
         """Return whether the ground truth is there."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from niphash.data.download import RemoteFile
 from niphash.data.images import ImageSet, image_files
+from niphash.data.layout import holds_images
 from niphash.data.published import PublishedSet
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
@@ -56,7 +57,7 @@ class StanfordMobileData(PublishedSet):
 
     def has_images(self) -> bool:
         """Return whether any of the chosen categories is there."""
-        return any(image_files(folder) for folder in self._folders().values())
+        return any(holds_images(folder) for folder in self._folders().values())
 
     def photos(self) -> ImageSet:
         """Return the reference pictures and the phone photos of the chosen categories."""
