@@ -68,20 +68,21 @@ def bare(describer: CNNDescriber, views: int) -> None:
 
 
 def plain_loop(network: Backbone, images: ImageSet) -> np.ndarray:
-    """Every view of every photo by itself: Pillow, torchvision's transforms, float32, NIP at the end."""
+    """One view at a time: Pillow, torchvision's transforms, float32, the moments at the end."""
     side = int(network.sizes[0])
     rows = []
     for index in range(len(images)):
+        photo = images.image(index)
+        photo = T.center_crop(photo, min(photo.size))
         turns = []
         for j in range(ROTATIONS):
+            turned = photo.rotate(360 * j / ROTATIONS, Image.Resampling.BILINEAR, fillcolor=MEAN_PIXEL)
             crops = []
             for s in range(SCALES):
-                image = T.center_crop(images.image(index), min(images.image(index).size))
-                image = image.rotate(360 * j / ROTATIONS, Image.Resampling.BILINEAR, fillcolor=MEAN_PIXEL)
-                image = T.center_crop(image, round(image.width * 0.5 ** (s / (SCALES - 1))))
-                tensor = T.normalize(T.to_tensor(T.resize(image, [side, side])), network.mean, network.std)
+                crop = T.center_crop(turned, round(turned.width * 0.5 ** (s / (SCALES - 1))))
+                view = T.normalize(T.to_tensor(T.resize(crop, [side, side])), network.mean, network.std)
                 with torch.inference_mode():
-                    crops.append(network.run(tensor[None])[0])
+                    crops.append(network.run(view[None])[0])
             turns.append(torch.stack(crops).mean(0).square().mean((1, 2)).sqrt())
         rows.append(F.normalize(torch.stack(turns).amax(0), dim=0).numpy())
     return np.stack(rows)
@@ -94,14 +95,13 @@ def speed(console: Console, count: int, rounds: int) -> None:
         table.add_column(column, justify="left" if column == "network" else "right")
     images, few = photos(count), photos(4).subset([0, 1])
     for name in NETWORKS:
-        network = backbone(name)
-        describer = CNNDescriber(network, NIP(rotations=ROTATIONS, scales=SCALES))
+        describer = CNNDescriber(backbone(name), NIP(rotations=ROTATIONS, scales=SCALES))
         views = count * describer.pooling.orbit_size
         describer.describe(few)  # the first pass prepares kernels
         works = [
             (partial(describer.describe, images), views),
             (partial(bare, describer, views), views // describer.batch_size * describer.batch_size),
-            (partial(plain_loop, network, few), len(few) * describer.pooling.orbit_size),
+            (partial(plain_loop, backbone(name), few), len(few) * describer.pooling.orbit_size),
         ]
         took = [[seconds(work) / done for work, done in works] for _ in range(rounds)]
         times = np.min(took, 0)

@@ -82,8 +82,18 @@ def test_several_sizes_are_averaged(images):
     parts = [one_by_one(images, NIP(rotations=3, scales=2), size=size) for size in (48, 96)]
     mean = np.mean(parts, axis=0)
     np.testing.assert_allclose(several, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=2e-5)
-    with pytest.raises(InputError, match="cannot be averaged"):
-        _ = describer(Flatten(), sizes=[48, 96]).dim
+
+
+@pytest.mark.parametrize("options", [{"sizes": [48, 96]}, {"input": "aspect"}])
+def test_descriptors_of_different_lengths_are_refused(options):
+    with pytest.raises(InputError, match="differ in length"):
+        _ = describer(Flatten(), **options).dim
+
+
+def test_a_network_of_one_input_shape_is_refused_others():
+    backbone = Backbone("vit_b_32", weights="none", input="aspect")
+    with pytest.raises(InputError, match=r"224 x 168 .* or backbone\.input=crop"):
+        _ = CNNDescriber(backbone, Mean(), "fp32").dim
 
 
 @pytest.mark.parametrize("pooling", [Mean(), NIP(rotations=3, scales=2)], ids=["mean", "nip"])

@@ -194,7 +194,8 @@ class Backbone(nn.Module):
         except (RuntimeError, AssertionError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(
-                f"backbone.size={height}: {self.name} cannot take this input ({reason})"
+                f"backbone.size={height}: {self.name} cannot take an input of {height} x {width} ({reason}); "
+                "choose another size, or backbone.input=crop"
             ) from error
         return channels, rows, columns
 

@@ -58,14 +58,21 @@ class CNNDescriber(Describer):
     def dim(self) -> int:
         """Number of components D of a descriptor."""
         if self._dim is None:
-            sizes = self.backbone.sizes.tolist()
-            dims = {self.pooling.dim(*self.backbone.map_shape(size, size)) for size in sizes}
-            if len(dims) > 1:
-                raise InputError(
-                    f"backbone.sizes={sizes}: descriptors of {sorted(dims)} components cannot be averaged"
-                )
-            self._dim = dims.pop()
+            self._dim = self._find_dim()
         return self._dim
+
+    def _find_dim(self) -> int:
+        sizes = self.backbone.sizes.tolist()
+        shapes = [(size, size) for size in sizes]
+        if self.backbone.input == "aspect":  # photos of any shape come: try another than a square
+            shapes += [(size, size * 3 // 4) for size in sizes]
+        dims = {self.pooling.dim(*self.backbone.map_shape(*shape)) for shape in shapes}
+        if len(dims) > 1:
+            raise InputError(
+                f"backbone.input={self.backbone.input}, backbone.sizes={sizes}: descriptors then "
+                f"differ in length {sorted(dims)}; choose one size, or a pooling over all positions"
+            )
+        return dims.pop()
 
     @property
     def fingerprint(self) -> str:
