@@ -129,8 +129,9 @@ class LocalDescriber(Describer):
             return Described(np.empty(0, np.int64), np.empty((0, self.dim), np.float32), skipped)
         lengths = [len(descriptors) for _, descriptors in kept]
         with torch.inference_mode():
-            x = torch.from_numpy(np.concatenate([descriptors for _, descriptors in kept])).to(self.device)
-            encoded = self.encoder(self.pca(x), lengths).cpu().numpy()
+            # photo by photo, so that none depends on its neighbours down to the last bit
+            reduced = [self.pca(torch.from_numpy(descriptors).to(self.device)) for _, descriptors in kept]
+            encoded = self.encoder(torch.cat(reduced), lengths).cpu().numpy()
         blank = tuple(row for (row, _), length in zip(kept, lengths, strict=True) if length == 0)
         return Described(np.array([row for row, _ in kept], np.int64), encoded, skipped, blank)
 

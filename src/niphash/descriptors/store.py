@@ -22,7 +22,7 @@ FORMAT = "niphash descriptors 1"
 #: Photos a shard: what a kill can lose.
 SHARD_ROWS = 512
 #: Descriptors copied at a time when they are read back.
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 2048
 
 _LAYOUT = {"keys": ("U8",), "descriptors": ("F32", "F16"), "blank": ("BOOL",)}
 
