@@ -5,7 +5,13 @@ import pytest
 
 from niphash.errors import InputError
 from niphash.search import distances as module
-from niphash.search.distances import CosineDistances, Distances, HammingDistances
+from niphash.search.distances import (
+    AsymmetricDistances,
+    CosineDistances,
+    Distances,
+    HammingDistances,
+    NearestOfSeveral,
+)
 
 
 def all_distances(source: Distances) -> np.ndarray:
@@ -87,3 +93,40 @@ def test_bad_input_is_refused():
         CosineDistances(np.zeros((1, 8)), np.zeros((1, 4)))
     with pytest.raises(InputError, match="L2 norm"):
         list(CosineDistances(np.ones((1, 8)), np.ones((1, 8))).blocks())
+
+
+def test_the_nearest_of_several_copies_counts():
+    rng = np.random.default_rng(0)
+    queries, copies = rng.integers(0, 256, (7, 4), np.uint8), rng.integers(0, 256, (3, 50, 4), np.uint8)
+    sources = [HammingDistances(queries, copy) for copy in copies]
+    bits = np.unpackbits(queries[:, None, None] ^ copies.transpose(1, 0, 2)[None], axis=-1)
+    expected = bits.sum(-1).min(-1)  # [7, 50]
+    found = np.zeros((7, 50), int)
+    nearest = NearestOfSeveral(sources)
+    for block in nearest.blocks():
+        found[np.ix_(block.queries, block.ids)] = block.distances
+    np.testing.assert_array_equal(found, expected)
+    rows, ids = np.divmod(np.arange(350), 50)
+    np.testing.assert_array_equal(nearest.pairs(rows, ids)[0], expected[rows, ids])
+
+
+def test_asymmetric_distances_are_those_of_the_function():
+    rng = np.random.default_rng(0)
+    centroids = rng.normal(size=(256, 5)).astype(np.float32)
+    queries, codes = rng.normal(size=(6, 5)).astype(np.float32), rng.integers(0, 256, (40, 1), np.uint8)
+
+    def squared(some: np.ndarray, of: np.ndarray) -> np.ndarray:
+        return np.square(some[:, None] - centroids[of[:, 0]][None]).sum(-1)
+
+    readable = np.arange(40) % 7 != 0
+    source = AsymmetricDistances(squared, queries, codes, readable)
+    for block in source.blocks():
+        assert readable[block.ids].all()
+        np.testing.assert_allclose(
+            source.as_reported(block.distances), squared(queries, codes)[:, block.ids], atol=1e-5
+        )
+    distances, known = source.pairs(np.array([2, 2, 5]), np.array([1, 7, 39]))
+    np.testing.assert_array_equal(known, [True, False, True])
+    np.testing.assert_allclose(
+        source.as_reported(distances), squared(queries, codes)[[2, 2, 5], [1, 7, 39]], atol=1e-5
+    )

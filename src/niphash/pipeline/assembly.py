@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
 #: Keys of ``conf/data`` that change queries or database of any data set; not the data set's own.
-SWITCHES = ("rotate_query", "scale_query", "pool_database")
+SWITCHES = ("rotate_query", "scale_query", "pool_database", "pool_degrees", "pool_step")
 TIES = ("expected", "optimistic", "pessimistic", "stable")
 
 
@@ -85,3 +85,8 @@ def trainer_factory(cfg: DictConfig, logger: "Logger", run_dir: Path) -> Trainer
 def descriptors_dir(cfg: DictConfig) -> Path:
     """Return the folder of the descriptor store: photos described once are found there by every run."""
     return Path(cfg.paths.data_dir) / "descriptors"
+
+
+def several_processes(cfg: DictConfig) -> bool:
+    """Tell whether ``cfg.trainer`` spreads its work over processes (``trainer=ddp``, ``trainer=ddp_sim``)."""
+    return cfg.trainer.get("strategy", "auto") != "auto"

@@ -15,7 +15,8 @@ from niphash.evaluation.compare import PER_QUERY
 from niphash.evaluation.evaluator import evaluate, results_table
 from niphash.model import load
 from niphash.pipeline.assembly import build_data, build_task, check_options, descriptors_dir
-from niphash.pipeline.measuring import Stopwatch, measure, recentered_on_index
+from niphash.pipeline.measuring import Stopwatch, describe_with, measure, recentered_on_index
+from niphash.pipeline.pooling import database_pooling
 from niphash.pipeline.reporting import print_table, report_run, run_entry, write_json
 from niphash.search.ranking import ranking_from_lists
 
@@ -46,12 +47,14 @@ def evaluate_model(
     for data in data_sets:
         data.prepare()
     store = DescriptorStore.of(model.describer, descriptors_dir(cfg))
+    describe = describe_with(model.describer, store, trainer=None)
     entries, measurements = [], []
     for data, node in zip(data_sets, data_nodes, strict=True):
         watch = Stopwatch()
         task = build_task(data, node, cfg)
         recenter = bool(cfg.recenter) or recentered_on_index(model)
-        measurements.append(measure(model, task, store, watch, cfg.ties, int(cfg.seed), recenter))
+        pooling = database_pooling(node)
+        measurements.append(measure(model, task, describe, watch, cfg.ties, int(cfg.seed), recenter, pooling))
         entries.append(run_entry(measurements[-1], model, watch, int(cfg.seed), cfg.ties))
     report_run(entries, measurements, Path(run_dir), logger=None)
     return entries

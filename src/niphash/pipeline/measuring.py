@@ -1,24 +1,38 @@
 """Measure a trained model on a retrieval task: the float descriptor and the code, on the same photos."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
+from niphash.data.images import ImageSet
 from niphash.data.task import RetrievalTask
-from niphash.descriptors.describer import DescribeReport
-from niphash.descriptors.store import DescriptorStore, describe_once
+from niphash.descriptors.describer import Describer, DescribeReport
+from niphash.descriptors.distributed import describe_distributed
+from niphash.descriptors.store import DescriptorStore, StoredDescriptors, describe_to_store
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.evaluation.functional import Ties
-from niphash.hashing.hasher import Hasher
+from niphash.hashing.hasher import Hasher, TrainerFactory
+from niphash.hashing.pq import PQ
 from niphash.model import Model
+from niphash.pipeline.pooling import DatabasePooling
 from niphash.pipeline.provenance import share_a_photo
-from niphash.search.ranking import Ranking, rank_codes, rank_descriptors
+from niphash.search.distances import (
+    AsymmetricDistances,
+    CosineDistances,
+    Distances,
+    HammingDistances,
+    NearestOfSeveral,
+)
+from niphash.search.ranking import Ranking, rank
+
+#: Describes the photos that the store lacks and returns the descriptors of all.
+Describe = Callable[[ImageSet, DescribeReport], StoredDescriptors]
 
 #: How many results of each query are kept for pictures and result files.
 TOP = 10
@@ -65,6 +79,19 @@ class Measurement:
     transductive: bool
 
 
+def describe_with(describer: Describer, store: DescriptorStore, trainer: TrainerFactory | None) -> Describe:
+    """Return what describes images into ``store``, with as many processes as ``trainer`` has.
+
+    Args:
+        describer: Fitted.
+        store: Its store; photos that it holds are not described again.
+        trainer: Makes the Lightning trainer of a run with several processes; ``None`` for one process.
+    """
+    if trainer is None:
+        return lambda images, report: describe_to_store(describer, images, store, report)
+    return lambda images, report: describe_distributed(describer, images, store, trainer, report)
+
+
 def recentered_on_index(model: Model) -> bool:
     """Tell whether the model's bits are to be re-centred on whatever collection is searched."""
     return model.config["hashing"].get("recenter") == "index"
@@ -73,32 +100,45 @@ def recentered_on_index(model: Model) -> bool:
 def measure(
     model: Model,
     task: RetrievalTask,
-    store: DescriptorStore,
+    describe: Describe,
     watch: Stopwatch,
     ties: Ties,
     seed: int,
     recenter: bool = False,
+    pooling: DatabasePooling | None = None,
 ) -> Measurement:
     """Describe, encode and rank the photos of ``task`` and compute every metric.
 
     Unreadable database photos are never retrieved but stay relevant; unreadable queries are left out.
+
+    Args:
+        model: Trained.
+        task: What is searched for in what.
+        describe: Describes images that the store lacks, see :func:`describe_with`.
+        watch: Is told the time that each part takes.
+        ties: Order inside equal distances.
+        seed: Of the bootstrap.
+        recenter: Move the bit thresholds to the mean of the database first.
+        pooling: Describe database images over rotations.
 
     Raises:
         InputError: no database photo or no query can be read.
     """
     report = DescribeReport()
     with watch.time("describe"):
-        database = describe_once(model.describer, task.database, store, report)
-        queries = describe_once(model.describer, task.queries, store, report)
+        database = _describe_database(task, describe, report, pooling)
+        queries = np.asarray(describe(task.queries, report))
     task, queries = _readable_queries(task, queries)
-    readable = np.isfinite(database[:, 0])
-    if not readable.any():
-        raise InputError(f"{task.name}: none of the {len(database)} database photos can be read")
     with watch.time("search"):
-        order: dict[str, Any] = {"k": TOP, "tied_before": ties == "stable"}
-        rankings = {"descriptor": rank_descriptors(queries, database, task, **order)}
+        sources = {"descriptor": _nearest([CosineDistances(queries, copy) for copy in database.copies])}
         if model.bits:
-            rankings["code"] = _rank_by_code(model.hasher, queries, database, readable, task, recenter, order)
+            if recenter:
+                model.hasher.recenter(database.readable_rows(0))
+            sources["code"] = _nearest(_code_distances(model.hasher, queries, database))
+        rankings = {
+            name: rank(source, task, k=TOP, tied_before=ties == "stable", doing=f"rank by {name}")
+            for name, source in sources.items()
+        }
     precision_at = (1, 5, 10) if task.variants else ()  # mP@k belongs to the revisited protocol
     reports = {
         name: evaluate(ranking, task, ties=ties, precision_at=precision_at, seed=seed)
@@ -116,6 +156,37 @@ def measure(
     )
 
 
+@dataclass(frozen=True)
+class _Database:
+    """Database descriptors: one [N, D] array (in memory or in the store) for each copy of the images."""
+
+    copies: list[np.ndarray]
+    readable: np.ndarray  # bool [N]
+
+    def readable_rows(self, copy: int) -> np.ndarray:
+        """Return the descriptors of the readable images, [n, D]."""
+        rows = self.copies[copy]
+        if self.readable.all():
+            return rows
+        if isinstance(rows, StoredDescriptors):
+            return cast(np.ndarray, StoredDescriptors(rows.store, rows.positions[self.readable]))
+        return rows[self.readable]
+
+
+def _describe_database(
+    task: RetrievalTask, describe: Describe, report: DescribeReport, pooling: DatabasePooling | None
+) -> _Database:
+    if pooling is None:
+        stored = describe(task.database, report)
+        copies, readable = [cast(np.ndarray, stored)], stored.positions >= 0
+    else:
+        copies = pooling.describe(task.database, lambda images: np.asarray(describe(images, report)))
+        readable = np.isfinite(copies[0][:, 0])
+    if not readable.any():
+        raise InputError(f"{task.name}: none of the {len(readable)} database photos can be read")
+    return _Database(copies, readable)
+
+
 def _readable_queries(task: RetrievalTask, queries: np.ndarray) -> tuple[RetrievalTask, np.ndarray]:
     """Leave out the queries whose photo cannot be read (rows of NaN)."""
     rows = np.flatnonzero(np.isfinite(queries[:, 0]))
@@ -126,20 +197,23 @@ def _readable_queries(task: RetrievalTask, queries: np.ndarray) -> tuple[Retriev
     return task.with_queries(rows), queries[rows]
 
 
-def _rank_by_code(
-    hasher: Hasher,
-    queries: np.ndarray,
-    database: np.ndarray,
-    readable: np.ndarray,
-    task: RetrievalTask,
-    recenter: bool,
-    order: dict[str, Any],
-) -> Ranking:
-    if recenter:
-        hasher.recenter(database[readable])
-    codes = np.zeros((len(database), hasher.bits // 8), np.uint8)
-    codes[readable] = hasher.encode(database[readable])
-    return rank_codes(hasher.encode(queries), codes, task, readable=readable, **order)
+def _code_distances(hasher: Hasher, queries: np.ndarray, database: _Database) -> list[Distances]:
+    """Return Hamming distances (asymmetric ones for product quantisation) to each copy of the database."""
+    distances: list[Distances] = []
+    for copy in range(len(database.copies)):
+        codes = np.zeros((len(database.readable), hasher.bits // 8), np.uint8)
+        codes[database.readable] = hasher.encode(database.readable_rows(copy))
+        if isinstance(hasher, PQ):
+            distances.append(
+                AsymmetricDistances(hasher.asymmetric_distances, queries, codes, database.readable)
+            )
+        else:
+            distances.append(HammingDistances(hasher.encode(queries), codes, database.readable))
+    return distances
+
+
+def _nearest(sources: Sequence[Distances]) -> Distances:
+    return sources[0] if len(sources) == 1 else NearestOfSeveral(sources)
 
 
 def _count_photos(task: RetrievalTask) -> int:

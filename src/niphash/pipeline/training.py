@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from niphash import __version__, loggers
 from niphash.descriptors.describer import Describer, DescribeReport
-from niphash.descriptors.store import DescriptorStore, StoredDescriptors, describe_to_store
+from niphash.descriptors.store import DescriptorStore, StoredDescriptors
 from niphash.errors import InputError
 from niphash.hashing.hasher import Hasher
 from niphash.model import Model
@@ -23,10 +23,12 @@ from niphash.pipeline.assembly import (
     build_task,
     check_options,
     descriptors_dir,
+    several_processes,
     trainer_factory,
 )
 from niphash.pipeline.fitting import FitSet, choose_fit_set, view_pairs, with_views
-from niphash.pipeline.measuring import Stopwatch, measure, recentered_on_index
+from niphash.pipeline.measuring import Describe, Stopwatch, describe_with, measure, recentered_on_index
+from niphash.pipeline.pooling import database_pooling
 from niphash.pipeline.provenance import checksums, set_checksum
 from niphash.pipeline.reporting import report_run, run_entry
 
@@ -53,6 +55,7 @@ def train(
     run_dir = Path(run_dir)
     data_nodes = data_nodes or [cfg.data]
     data_sets = [build_data(node) for node in data_nodes]
+    poolings = [database_pooling(node) for node in data_nodes]
     describer, hasher = build_describer(cfg), build_hasher(cfg)
     for data in data_sets:
         data.prepare()
@@ -65,17 +68,19 @@ def train(
     logger.log_hyperparams(resolved(cfg))
     with watch.time("fit"):
         describer.fit(fit_set.images)
+    trainer = trainer_factory(cfg, logger, run_dir)
     store = DescriptorStore.of(describer, descriptors_dir(cfg))
+    describe = describe_with(describer, store, trainer if several_processes(cfg) else None)
     with watch.time("describe"):
-        descriptors, pairs = _describe_fit_set(describer, fit_set, copies, store, int(cfg.seed))
+        descriptors, pairs = _describe_fit_set(describe, fit_set, copies, int(cfg.seed))
     with watch.time("fit"):
-        hasher.fit(cast(np.ndarray, descriptors), pairs, trainer_factory(cfg, logger, run_dir))
+        hasher.fit(cast(np.ndarray, descriptors), pairs, trainer)
     model = Model(describer, hasher, _model_config(cfg), *_record(cfg, describer, hasher, fit_set))
     model.save(run_dir / "model")
     entries, measurements = [], []
-    for task in tasks:
-        recenter = recentered_on_index(model)
-        measurement = measure(model, task, store, watch, cfg.ties, int(cfg.seed), recenter)
+    recenter = recentered_on_index(model)
+    for task, pooling in zip(tasks, poolings, strict=True):
+        measurement = measure(model, task, describe, watch, cfg.ties, int(cfg.seed), recenter, pooling)
         measurements.append(measurement)
         entries.append(run_entry(measurement, model, watch, int(cfg.seed), cfg.ties))
     report_run(entries, measurements, run_dir, logger)
@@ -91,14 +96,11 @@ def _view_copies(cfg: DictConfig, hasher: Hasher, fit_set: FitSet) -> int:
 
 
 def _describe_fit_set(
-    describer: Describer, fit_set: FitSet, copies: int, store: DescriptorStore, seed: int
+    describe: Describe, fit_set: FitSet, copies: int, seed: int
 ) -> tuple[StoredDescriptors, np.ndarray | None]:
     """Return the descriptors [N, D] of the readable fit photos (and views), and the pairs among them."""
     report = DescribeReport()
-    parts = [
-        describe_to_store(describer, images, store, report)
-        for images in with_views(fit_set.images, copies, seed)
-    ]
+    parts = [describe(images, report) for images in with_views(fit_set.images, copies, seed)]
     for skipped in report.skipped:
         log.warning("fit photo skipped: %s (%s)", skipped.image_id, skipped.reason)
     positions = np.concatenate([part.positions for part in parts])
@@ -109,7 +111,7 @@ def _describe_fit_set(
     if pairs is not None:
         row = np.cumsum(readable) - 1
         pairs = row[pairs[readable[pairs].all(axis=1)]]
-    return StoredDescriptors(store, positions[readable]), pairs
+    return StoredDescriptors(parts[0].store, positions[readable]), pairs
 
 
 def _model_config(cfg: DictConfig) -> dict[str, Any]:

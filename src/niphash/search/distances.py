@@ -5,7 +5,7 @@ the files can pull two equal pictures apart.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -189,6 +189,92 @@ class CosineDistances(Distances):
                 f"a descriptor has length {lengths.max():.3g}; divide each by its L2 norm to search them"
             )
         return values, readable
+
+
+class AsymmetricDistances(Distances):
+    """Float distances between exact queries and quantised images (product quantisation), as integers.
+
+    Args:
+        distances: Returns float32 [q, n], not negative, for float [q, D] queries and uint8 [n, B] codes.
+        queries: float [Q, D], all readable.
+        codes: uint8 [N, B].
+        readable: bool [N], rows that are codes at all.
+        unit: Distances are rounded to multiples of it.
+    """
+
+    levels = None
+
+    def __init__(
+        self,
+        distances: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        queries: np.ndarray,
+        codes: np.ndarray,
+        readable: np.ndarray | None = None,
+        unit: float = 2.0**-20,
+    ) -> None:
+        self.queries, self.database = len(queries), len(codes)
+        self._between, self._queries, self._codes, self.unit = distances, queries, codes, unit
+        self._readable = _mask(readable, self.database, "database images")
+        self._rows = max(1, BLOCK_BYTES // (8 * max(self.queries, 1)))
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield blocks of as many database rows as memory allows."""
+        for start in range(0, self.database, self._rows):
+            ids = start + np.flatnonzero(self._readable[start : start + self._rows])
+            yield Block(np.arange(self.queries), ids, self._integers(self._queries, self._codes[ids]))
+
+    @property
+    def steps(self) -> int:
+        """How many blocks there are."""
+        return -(-self.database // self._rows)
+
+    def pairs(self, queries: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return distances and readability of pairs."""
+        distances = np.zeros(len(ids), np.int64)
+        for query in np.unique(queries):
+            own = np.flatnonzero(queries == query)
+            distances[own] = self._integers(self._queries[query : query + 1], self._codes[ids[own]])[0]
+        return distances, self._readable[ids]
+
+    def as_reported(self, distances: np.ndarray) -> np.ndarray:
+        """Return the float distance as float32."""
+        return (distances * self.unit).astype(np.float32)
+
+    def _integers(self, queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        return np.rint(self._between(queries, codes) / self.unit).astype(np.int64)
+
+
+class NearestOfSeveral(Distances):
+    """The least of the distances to several descriptors (or codes) of each database image.
+
+    Args:
+        sources: One for each descriptor of an image; same queries, same readable images.
+    """
+
+    def __init__(self, sources: Sequence[Distances]) -> None:
+        self._sources = tuple(sources)
+        first = self._sources[0]
+        self.levels, self.queries, self.database = first.levels, first.queries, first.database
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the element-wise minimum of the sources' blocks."""
+        for blocks in zip(*(source.blocks() for source in self._sources), strict=True):
+            nearest = np.minimum.reduce([block.distances for block in blocks])
+            yield blocks[0]._replace(distances=nearest)
+
+    @property
+    def steps(self) -> int:
+        """How many blocks there are."""
+        return self._sources[0].steps
+
+    def pairs(self, queries: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return distances and readability of pairs."""
+        found = [source.pairs(queries, ids) for source in self._sources]
+        return np.minimum.reduce([distances for distances, _ in found]), found[0][1]
+
+    def as_reported(self, distances: np.ndarray) -> np.ndarray:
+        """Return distances in the unit of the sources."""
+        return self._sources[0].as_reported(distances)
 
 
 def as_words(codes: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def rank_codes(
         InputError: the codes differ in length.
     """
     source = HammingDistances(query_codes, database_codes, readable, readable_queries)
-    return _rank(source, truth, k, tied_before, "rank codes")
+    return rank(source, truth, k, tied_before, "rank codes")
 
 
 def rank_descriptors(
@@ -143,7 +143,7 @@ def rank_descriptors(
     Raises:
         InputError: the dimensions differ, or a descriptor is not L2-normalised.
     """
-    return _rank(CosineDistances(queries, database), truth, k, tied_before, "rank descriptors")
+    return rank(CosineDistances(queries, database), truth, k, tied_before, "rank descriptors")
 
 
 def rank_index(index: Index, query_codes: np.ndarray, truth: Truth, k: int, database_size: int) -> Ranking:
@@ -184,7 +184,10 @@ def judged_images(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
     return offsets, np.concatenate([np.empty(0, np.int64), *of_query])
 
 
-def _rank(source: Distances, truth: Truth, k: int, tied_before: bool, doing: str) -> Ranking:
+def rank(
+    source: Distances, truth: Truth, k: int = 100, tied_before: bool = False, doing: str = "rank"
+) -> Ranking:
+    """Rank a database by any distances; see :func:`rank_codes` for the arguments."""
     offsets, judged = judged_images(truth)
     _check_truth(offsets, judged, source.queries, source.database)
     at, readable = source.pairs(np.repeat(np.arange(source.queries), np.diff(offsets)), judged)
