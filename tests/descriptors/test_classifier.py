@@ -1,0 +1,201 @@
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from torchvision.models import get_model
+
+from niphash.data.sample import read_photo
+from niphash.descriptors.classifier import (
+    Classifier,
+    build_network,
+    find_samples,
+    schedule_factor,
+    train_classifier,
+)
+from niphash.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SIZE = 64
+
+trainer = partial(
+    pl.Trainer,
+    accelerator="cpu",
+    logger=False,
+    enable_checkpointing=False,
+    enable_progress_bar=False,
+    enable_model_summary=False,
+)
+
+
+def cut_photos(folder: Path, photo: str, count: int, seed: int) -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    pixels = read_photo("skimage", f"data/{photo}")
+    for i in range(count):
+        top, left = (int(rng.integers(side - 96)) for side in pixels.shape[:2])
+        Image.fromarray(pixels[top : top + 96, left : left + 96]).save(folder / f"{i}.png")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes a network tells apart quickly: gravel and a cat."""
+    root = tmp_path_factory.mktemp("classes")
+    for split, count, seed in (("train", 12, 0), ("val", 6, 1)):
+        cut_photos(root / split / "cat", "chelsea.png", count, seed)
+        cut_photos(root / split / "gravel", "gravel.png", count, seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
+    run = tmp_path_factory.mktemp("run")
+    metrics = train_classifier(
+        folders,
+        "resnet18",
+        run,
+        trainer,
+        weights="random",
+        size=SIZE,
+        batch_size=8,
+        epochs=10,
+        learning_rate=0.01,
+    )
+    return metrics, run
+
+
+def test_learns_and_reports(trained: tuple[dict, Path]) -> None:
+    metrics, _ = trained
+    assert metrics["accuracy@1"] >= 0.75
+    assert "accuracy@5" not in metrics
+    assert (metrics["classes"], metrics["train"], metrics["validation"]) == (2, 24, 12)
+
+
+def test_weights_are_a_plain_state_dict_of_the_network(trained: tuple[dict, Path], folders: Path) -> None:
+    metrics, run = trained
+    state = torch.load(metrics["weights"], weights_only=True)
+    network = get_model("resnet18", weights=None, num_classes=2)
+    network.load_state_dict(state)
+    assert (run / "classes.json").read_text().split('"')[1::2] == ["cat", "gravel"]
+    # the accuracy, once more without Lightning, torchmetrics or torchvision's transforms
+    network.eval()
+    right = 0
+    for label, name in enumerate(("cat", "gravel")):
+        for path in sorted((folders / "val" / name).iterdir()):
+            image = Image.open(path).resize((73, 73), Image.Resampling.BILINEAR)
+            pixels = np.asarray(image.crop((4, 4, 68, 68)), np.float32) / 255
+            pixels = (pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+            logits = network(torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None])
+            right += int(logits.argmax()) == label
+    assert right / 12 == pytest.approx(metrics["accuracy@1"], abs=1 / 11)
+
+
+def test_one_seed_gives_the_same_weights(folders: Path, tmp_path: Path) -> None:
+    def weights(run: str, seed: int) -> dict[str, torch.Tensor]:
+        metrics = train_classifier(
+            folders,
+            "resnet18",
+            tmp_path / run,
+            trainer,
+            weights="random",
+            size=SIZE,
+            epochs=1,
+            seed=seed,
+        )
+        return torch.load(metrics["weights"], weights_only=True)
+
+    first, second, other = weights("a", 3), weights("b", 3), weights("c", 4)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not all(torch.equal(first[k], other[k]) for k in first)
+
+
+def test_goes_on_from_given_weights(trained: tuple[dict, Path], folders: Path, tmp_path: Path) -> None:
+    """A vanishing learning rate leaves the given weights, and so the accuracy, as they were."""
+    metrics, _ = trained
+    again = train_classifier(
+        folders,
+        "resnet18",
+        tmp_path,
+        trainer,
+        weights=metrics["weights"],
+        size=SIZE,
+        epochs=1,
+        learning_rate=1e-12,
+    )
+    assert again["accuracy@1"] == metrics["accuracy@1"]
+
+
+def test_another_number_of_classes_keeps_the_body_and_renews_the_head(trained: tuple[dict, Path]) -> None:
+    state = torch.load(trained[0]["weights"], weights_only=True)
+    network = build_network("resnet18", trained[0]["weights"], 7).state_dict()
+    assert network["fc.weight"].shape[0] == 7
+    assert all(torch.equal(network[k], v) for k, v in state.items() if not k.startswith("fc."))
+    with pytest.raises(InputError, match="not the weights of alexnet"):
+        build_network("alexnet", trained[0]["weights"], 2)
+
+
+def test_accuracy_at_five_is_counted_with_more_classes() -> None:
+    assert set(Classifier(torch.nn.Identity(), 5).accuracies) == {"accuracy@1", "accuracy@5"}
+    top5 = Classifier(torch.nn.Identity(), 6).accuracies["accuracy@5"]
+    logits = torch.tensor([[5.0, 4, 3, 2, 1, 0]] * 6)
+    assert float(top5(logits, torch.arange(6))) == pytest.approx(5 / 6)
+
+
+def test_plain_class_folders_are_split_by_seed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        cut_photos(tmp_path / name, "gravel.png", 10, 0)
+    classes, train, held_out = find_samples(tmp_path, 0.3, seed=0)
+    assert classes == ["a", "b"]
+    assert len(train) == 14
+    assert [label for _, label in held_out] == [0, 0, 0, 1, 1, 1]
+    assert not {path for path, _ in train} & {path for path, _ in held_out}
+    assert find_samples(tmp_path, 0.3, seed=0) == (classes, train, held_out)
+    assert find_samples(tmp_path, 0.3, seed=1)[2] != held_out
+
+
+def test_bad_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        find_samples(tmp_path / "missing", 0.1, 0)
+    cut_photos(tmp_path / "one" / "cat", "chelsea.png", 3, 0)
+    with pytest.raises(InputError, match="at least two"):
+        find_samples(tmp_path / "one", 0.1, 0)
+    (tmp_path / "one" / "dog").mkdir()
+    with pytest.raises(InputError, match="dog: no image in this class folder"):
+        find_samples(tmp_path / "one", 0.1, 0)
+    cut_photos(tmp_path / "two" / "train" / "cat", "chelsea.png", 1, 0)
+    with pytest.raises(InputError, match="needs both train and val"):
+        find_samples(tmp_path / "two", 0.1, 0)
+
+
+def test_a_broken_photo_is_named(folders: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        cut_photos(tmp_path / name, "gravel.png", 3, 0)
+    (tmp_path / "a" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"a/0\.png: is not an image"):
+        train_classifier(tmp_path, "resnet18", tmp_path, trainer, weights="random", size=SIZE, epochs=1)
+
+
+def test_schedule_rises_and_falls_like_a_cosine() -> None:
+    rates = [schedule_factor(step, 100, 0.1, "cosine") for step in range(101)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[10] == max(rates) == 1
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0)
+    assert schedule_factor(99, 100, 0.1, "constant") == 1
+
+
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"batch_size": 0}, {"schedule": "step"}])
+def test_bad_options_are_named(folders: Path, tmp_path: Path, change: dict) -> None:
+    with pytest.raises(InputError, match=rf"classifier\.{next(iter(change))}="):
+        train_classifier(folders, "resnet18", tmp_path, trainer, weights="random", **change)
+
+
+def test_yaml_has_the_arguments_of_the_function() -> None:
+    from inspect import signature
+
+    keys = set(OmegaConf.load(REPOSITORY / "conf/classifier/default.yaml")) - {"_target_", "_partial_"}
+    assert keys == set(signature(train_classifier).parameters) - {"run_dir", "trainer"}
