@@ -15,6 +15,7 @@ from niphash.hashing.stack import Stack
 from niphash.hashing.training import fit_module
 
 EPOCH_ITERATIONS = 100
+RESIDENT_BYTES = 512 * 2**20
 
 #: Makes one batch, a tuple of tensors, out of a random generator.
 Draw = Callable[[np.random.Generator], Any]
@@ -145,6 +146,12 @@ class SampledBatches(pl.LightningDataModule):
         """Return the batches of the trainer's current epoch."""
         self.stream.epoch = self.trainer.current_epoch if self.trainer is not None else 0
         return DataLoader(self.stream, batch_size=None)
+
+
+def resident(descriptors: np.ndarray) -> np.ndarray:
+    """Return [N, D] as float32 in memory where that takes little, since samples are drawn row by row."""
+    small = descriptors.shape[0] * descriptors.shape[1] * 4 <= RESIDENT_BYTES
+    return np.asarray(descriptors, np.float32) if small else descriptors
 
 
 def gather(descriptors: np.ndarray, rows: np.ndarray) -> torch.Tensor:

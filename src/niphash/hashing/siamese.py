@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.fine_tuning import Descent, Snapshot, check_choice, fine_tune, gather
+from niphash.hashing.fine_tuning import Descent, Snapshot, check_choice, fine_tune, gather, resident
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.pairs import (
     PairSampler,
@@ -53,7 +53,7 @@ class RBMSiamese(RBMStack):
         margins: Sequence[float] | None = None,
         iterations: int = 1000,
         matching_pairs: int = 33,
-        fine_tuning_rate: float = 0.001,
+        fine_tuning_rate: float = 0.03,
         fine_tuning_momentum: float = 0.9,
         snapshot: Snapshot | None = None,
         **stack_options: Any,
@@ -87,6 +87,8 @@ class RBMSiamese(RBMStack):
         stack = self._fitted(descriptors)
         depth = len(stack.layers)
         layers = range(depth) if self.loss_on == "all" else range(depth - 1, depth)
+        identity = {**self._identity(), **self._options(), "data": data_fingerprint(descriptors)}
+        descriptors = resident(descriptors)
         margins = self.margins
         if margins is None:
             generator = np.random.default_rng([self.seed, MARGIN_PAIRS])
@@ -110,15 +112,14 @@ class RBMSiamese(RBMStack):
             name="siamese",
             seed=self.seed,
             trainer=trainer,
-            identity={**self._identity(), **self._options(), "data": data_fingerprint(descriptors)},
+            identity={**identity, "margins": margins},
             snapshot=self.snapshot,
         )
         if self.recenter_on != "off":
             self.recenter(descriptors)
 
     def _options(self) -> dict[str, Any]:
-        options = {"loss": self.loss, "loss_on": self.loss_on, "matching_pairs": self.matching_pairs}
-        return {**options, "margins": self.found_margins}
+        return {"loss": self.loss, "loss_on": self.loss_on, "matching_pairs": self.matching_pairs}
 
     def log_config(self) -> dict[str, Any]:
         """Return the layer sizes and the margins in use."""

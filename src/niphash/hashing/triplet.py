@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from niphash.hashing.fine_tuning import Descent, Snapshot, check_choice, fine_tune, gather
+from niphash.hashing.fine_tuning import Descent, Snapshot, check_choice, fine_tune, gather, resident
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.rbm import RBM
 from niphash.hashing.stack import RBMStack, Stack, fit_moments
@@ -112,6 +112,8 @@ class RBMTriplet(RBMStack):
     def fine_tune(self, descriptors: np.ndarray, trainer: TrainerFactory | None = None) -> None:
         """Go on from a stack with triplets of ``descriptors`` [N, D]."""
         stack = self._fitted(descriptors)
+        identity = {**self._identity(), **self._options(), "data": data_fingerprint(descriptors)}
+        descriptors = resident(descriptors)
         neighbours = nearest_neighbours(descriptors, self.neighbours)
         sampler = TripletSampler(*neighbours, self.sampling, self.quantiles, self.candidates)
 
@@ -127,7 +129,7 @@ class RBMTriplet(RBMStack):
             name="triplet",
             seed=self.seed,
             trainer=trainer,
-            identity={**self._identity(), **self._options(), "data": data_fingerprint(descriptors)},
+            identity=identity,
             snapshot=self.snapshot,
         )
         if self.recenter_on != "off":
