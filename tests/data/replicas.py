@@ -56,7 +56,7 @@ def make_oxford_replica(folder: Path, landmarks: int = 3, views: int = 8, others
     Each landmark has five queries with boxes; four images are good, the rest but one ok, one is junk.
     """
     names = dict(list(OXFORD_LANDMARKS.items())[:landmarks])
-    _write_landmarks(folder / "jpg", folder / "ground_truth", names, views, "oxc1_")
+    _write_landmarks(folder / "jpg", folder / "ground_truth", names, views, "oxc1_", first=0)
     for i in range(others):
         (folder / "jpg" / f"oxford_{i:06d}.jpg").write_bytes(jpeg(view(100 + i, 0)))
     return folder
@@ -65,7 +65,7 @@ def make_oxford_replica(folder: Path, landmarks: int = 3, views: int = 8, others
 def make_paris_replica(folder: Path, landmarks: int = 3, views: int = 8, others: int = 12) -> Path:
     """Write a replica of Paris6k: ``jpg/paris/<landmark>/``, one of the 20 broken files among them."""
     names = dict(list(PARIS_LANDMARKS.items())[:landmarks])
-    _write_landmarks(folder / "jpg" / "paris", folder / "ground_truth", names, views, "")
+    _write_landmarks(folder / "jpg" / "paris", folder / "ground_truth", names, views, "", first=10)
     general = folder / "jpg" / "paris" / "general"
     general.mkdir()
     for i in range(others):
@@ -74,9 +74,11 @@ def make_paris_replica(folder: Path, landmarks: int = 3, views: int = 8, others:
     return folder
 
 
-def _write_landmarks(images: Path, truth: Path, names: dict[str, str], views: int, prefix: str) -> None:
+def _write_landmarks(
+    images: Path, truth: Path, names: dict[str, str], views: int, prefix: str, first: int
+) -> None:
     truth.mkdir(parents=True)
-    for subject, (landmark, stem) in enumerate(names.items()):
+    for subject, (landmark, stem) in enumerate(names.items(), start=first):
         nested = images / landmark if images.name == "paris" else images
         nested.mkdir(parents=True, exist_ok=True)
         ids = [f"{stem}_{7 * n + 6:06d}" for n in range(views)]
