@@ -129,6 +129,8 @@ def test_tensors_go_into_a_bare_architecture_whatever_its_classes(tmp_path):
         assert torch.equal(bare(pixels(96)), trained(pixels(96)))
     with pytest.raises(InputError, match="not the weights of squeezenet1_1"):
         Backbone("squeezenet1_1", weights="none").load_tensors(trained.tensors())
+    with pytest.raises(InputError, match="sizes, mean or std are missing"):
+        bare.load_tensors({k: v for k, v in trained.tensors().items() if k != "mean"})
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,12 @@ def test_unreadable_photos_are_skipped_and_named(images, pooling, tmp_path):
 def test_each_photo_is_read_once(images, monkeypatch):
     read = []
     original = ImageSet.image
-    monkeypatch.setattr(ImageSet, "image", lambda self, index: read.append(index) or original(self, index))
+
+    def image(self: ImageSet, index: int, max_side: int | None = None) -> Image.Image:
+        read.append(index)
+        return original(self, index, max_side)
+
+    monkeypatch.setattr(ImageSet, "image", image)
     describer(NIP(rotations=36, scales=3), sizes=[32, 48]).describe(images.subset([0, 1]))
     assert sorted(read) == [0, 1]
 

@@ -164,8 +164,10 @@ def test_a_rotated_photo_is_warped_once(photos, monkeypatch):
     turned = []
     monkeypatch.setattr("niphash.descriptors.nip.rotate", lambda image, angle: turned.append(angle) or image)
     nip = NIP(rotations=36, scales=10)
-    for start in range(0, nip.orbit_size, nip.span):
-        nip.views(photos[0], (SIDE, SIDE), start, min(start + nip.span, nip.orbit_size))
+    span = nip.span(3 * 224 * 224)  # what the describer asks for
+    assert 1 < span < nip.orbit_size
+    for start in range(0, nip.orbit_size, span):
+        nip.views(photos[0], (SIDE, SIDE), start, min(start + span, nip.orbit_size))
     assert turned == nip.angles
 
 

@@ -119,6 +119,7 @@ class Backbone(nn.Module):
             maps = [module for module, shape in outputs.items() if _is_map(shape) and not _in_head(module)]
             return maps[-1]
         aliases = next((names for start, names in ALIASES.items() if self.name.startswith(start)), {})
+        aliases = aliases if self.library == "torchvision" else {}
         layer = aliases.get(self.wanted_layer, self.wanted_layer)
         if layer not in outputs:
             known = ", ".join([*aliases, *(module for module in outputs if module)])
@@ -225,8 +226,14 @@ class Backbone(nn.Module):
             self._build(classes, source.size)
         lay_in(self.network, tensors, self.used, "the model's backbone", self.name)
         self._drop_unused()
-        for name in ("sizes", "mean", "std"):
-            setattr(self, name, state[name].to(self.mean.device))
+        scaling = {name: state.get(name, torch.empty(0)) for name in ("sizes", "mean", "std")}
+        if not len(scaling["sizes"]) or not scaling["mean"].shape == scaling["std"].shape == (3,):
+            raise InputError(
+                "the model's backbone: its input's sizes, mean or std are missing; train it again"
+            )
+        _sides(scaling["sizes"].tolist())
+        for name, tensor in scaling.items():
+            setattr(self, name, tensor.to(self.mean.device))
 
 
 class _Reached(Exception):

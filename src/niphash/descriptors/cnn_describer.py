@@ -106,7 +106,7 @@ class CNNDescriber(Describer):
         streams = [_Stream(self) for _ in self.backbone.sizes]
         rows: deque[int] = deque()  # read, not yet described
         skipped: list[Skipped] = []
-        ahead = max(4, 4 * self.batch_size // self.pooling.span)
+        ahead = max(4, 4 * self.batch_size // self._span())
         for task, views in map_ahead(self._views, self._tasks(images), self.workers, ahead):
             if isinstance(views, Skipped):
                 skipped += [views] if task.is_first else []
@@ -123,13 +123,16 @@ class CNNDescriber(Describer):
             yield self._described(streams, list(rows), skipped)
 
     def _tasks(self, images: ImageSet) -> "Iterator[_Task]":
-        sizes = self.backbone.sizes.tolist()
+        sizes, span = self.backbone.sizes.tolist(), self._span()
         for row in range(len(images)):
             photo = _Photo(images, row, sizes, self.backbone.input, self.pooling.zoom)
             for stream in range(len(sizes)):
-                for start in range(0, self.pooling.orbit_size, self.pooling.span):
-                    stop = min(start + self.pooling.span, self.pooling.orbit_size)
+                for start in range(0, self.pooling.orbit_size, span):
+                    stop = min(start + span, self.pooling.orbit_size)
                     yield _Task(photo, stream, start, stop)
+
+    def _span(self) -> int:
+        return self.pooling.span(3 * max(self.backbone.sizes.tolist()) ** 2)
 
     def _views(self, task: "_Task") -> "tuple[_Task, np.ndarray | Skipped]":
         try:

@@ -31,8 +31,8 @@ MAP_GROUPS = ("translation", "region", "region_size")
 #: A group that needs another one inside it.
 INSIDE = {"region": "translation", "region_size": "region"}
 
-#: Views made at once, and bytes of rotated images that wait for their other crops.
-SPAN = 64
+#: Bytes of views made at once, and of rotated images that wait for their other crops.
+SPAN_BYTES = 8 * 2**20
 ROTATED_BYTES = 32 * 2**20
 
 
@@ -217,14 +217,14 @@ class NIP(Pooling):
         self.orbit = {group: members[group] for group, _ in reversed(self.nest) if group in IMAGE_GROUPS}
         self.orbit_size = math.prod(self.orbit.values())
         self.zoom = 1 / self.crops[-1] if "scale" in self.orbit else 1.0
-        self.span = self._span()
 
-    def _span(self) -> int:
+    def span(self, view_bytes: int) -> int:
         """Return how many views to make at once: whole runs of what lies inside a rotation, if they fit."""
         groups = list(self.orbit)
         inner = groups[groups.index("rotation") + 1 :] if "rotation" in groups else groups
         together = math.prod(self.orbit[group] for group in inner)
-        return SPAN // together * together or SPAN
+        fitting = max(1, SPAN_BYTES // view_bytes)
+        return fitting // together * together or fitting
 
     def dim(self, channels: int, height: int, width: int) -> int:
         """Return D: a component a channel where translations are pooled over, else one a cell of the map."""

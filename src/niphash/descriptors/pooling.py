@@ -94,8 +94,6 @@ class Pooling(nn.Module):
 
     #: How many views of an image one descriptor is pooled from.
     orbit_size: int = 1
-    #: Views that :meth:`views` makes at once, at most.
-    span: int = 1
     #: How much closer than the whole image a view comes; the canvas is that much larger than a view.
     zoom: float = 1.0
 
@@ -115,6 +113,10 @@ class Pooling(nn.Module):
     def config(self) -> dict[str, object]:
         """Return the plain values that determine the output, beside the parameters."""
         return {"pooling": type(self).__name__}
+
+    def span(self, view_bytes: int) -> int:
+        """Return how many views :meth:`views` should make at once, when one is of so many bytes."""
+        return 1
 
     def views(self, canvas: np.ndarray, shape: tuple[int, int], start: int, stop: int) -> np.ndarray:
         """Return the views ``start`` to ``stop`` of one image, uint8 [stop - start, H, W, 3].
