@@ -52,8 +52,8 @@ class Encoder(nn.Module, ABC):
 def blank(dim: int) -> Tensor:
     """Return float32 [D], the descriptor of an image with no local descriptor.
 
-    All components are -1 / sqrt(D): of unit length, and never the nearest of a descriptor whose components
-    are not negative (a bag of words) or balanced (Fisher, VLAD) unless that image is blank too.
+    All components are -1 / sqrt(D): of length one like the others, below zero in cosine with every bag of
+    words, and with the components of a Fisher vector or VLAD, which have both signs, close to zero.
     """
     return torch.full((dim,), -(dim**-0.5))
 
@@ -71,20 +71,6 @@ def finish(encoded: Tensor, lengths: list[int], alpha: float) -> Tensor:
     # a vector of zeros has no direction: no local descriptor, or all of them on their centres
     nothing = torch.tensor([n == 0 for n in lengths], device=unit.device) | (unit.abs().amax(-1) == 0)
     return torch.where(nothing[:, None], blank(unit.shape[-1]).to(unit.device), unit)
-
-
-def sums(weights: Tensor, values: Tensor, lengths: list[int]) -> Tensor:
-    """Return [B, K, D], for each image sum_t weights_t(k) values_t.
-
-    One small matrix product an image: no padding, and no image's sums depend on its neighbours in the batch.
-
-    Args:
-        weights: [T, K], image after image.
-        values: [T, D].
-        lengths: Number of rows of each of the B images.
-    """
-    pairs = zip(weights.split(lengths), values.split(lengths), strict=True)
-    return torch.stack([w.T @ v for w, v in pairs])
 
 
 def nearest(x: Tensor, centroids: Tensor) -> Tensor:

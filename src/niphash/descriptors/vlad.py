@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from niphash.descriptors.encoders import Encoder, check_positive, finish, k_means, nearest, sums
+from niphash.descriptors.encoders import Encoder, check_positive, finish, k_means, nearest
 
 
 def vlad(x: Tensor, lengths: list[int], centroids: Tensor) -> Tensor:
@@ -16,12 +16,14 @@ def vlad(x: Tensor, lengths: list[int], centroids: Tensor) -> Tensor:
     Args:
         x: [T, D] local descriptors, image after image.
         lengths: Number of local descriptors of each of the B images; they sum to T.
-        centroids: [K, D], of the precision in which the sums are wanted.
+        centroids: [K, D].
     """
-    x = x.to(centroids.dtype)
-    assigned = F.one_hot(nearest(x, centroids), len(centroids)).to(x.dtype)  # [T, K]
-    counts = torch.stack([a.sum(0) for a in assigned.split(lengths)])  # [B, K]
-    return sums(assigned, x, lengths) - counts[..., None] * centroids
+    encoded = []
+    for own in x.split(lengths):
+        assigned = nearest(own, centroids)
+        members = F.one_hot(assigned, len(centroids)).to(own.dtype)  # [T, K]
+        encoded.append(members.T @ (own - centroids[assigned]))  # [K, D]
+    return torch.stack(encoded)
 
 
 class VLAD(Encoder):
@@ -55,7 +57,7 @@ class VLAD(Encoder):
             int(seed),
         )
         self.dim = self.local_dim * int(centroids)
-        self.register_buffer("centroids", torch.zeros(int(centroids), self.local_dim, dtype=torch.float64))
+        self.register_buffer("centroids", torch.zeros(int(centroids), self.local_dim))
 
     def fit(self, sample: np.ndarray, lengths: list[int]) -> None:
         """Cluster float32 [S, local_dim] local descriptors.
