@@ -44,7 +44,7 @@ def test_targets_are_uniform_over_the_batch_and_over_the_units(kind, batch, unit
     targets = uniform_targets(scores_of(kind, batch, units))
     assert worst_margin(targets, axis=0) <= 1 / batch + 1e-6
     assert worst_margin(targets, axis=1) <= 1 / units + 1e-6
-    assert 0 < targets.min()
+    assert targets.min() > 0
     assert targets.max() < 1
 
 

@@ -12,7 +12,7 @@ from niphash.hashing.stack import Stack
 from niphash.hashing.training import EpochCheckpoint
 
 #: A first phase too short to matter, from weights large enough to spread the activations.
-SMALL = {"layers": [16], "max_epochs": 1, "init_std": 0.3, "visible": "gaussian"}
+SMALL = {"layers": [16], "max_epochs": 1, "min_steps": 1, "learning_rate": 0.001, "init_std": 0.3}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """What fitting and encoding ask of descriptors, said in one sentence when it is not so."""
 
+import mmap
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ def blocks(descriptors: np.ndarray, rows: int = BLOCK_ROWS) -> Iterator[np.ndarr
     """
     for start in range(0, len(descriptors), rows):
         block = np.array(descriptors[start : start + rows], np.float32)
+        release_pages(descriptors)
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             row = start + int(np.argmin(finite))
@@ -37,6 +40,15 @@ def blocks(descriptors: np.ndarray, rows: int = BLOCK_ROWS) -> Iterator[np.ndarr
                 f"descriptor {row} holds NaN or infinite values; leave out the photo it came from"
             )
         yield block
+
+
+def release_pages(array: np.ndarray) -> None:
+    """Give back the memory of the pages of a memory map that were read; does nothing to other arrays."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def fit_mean(descriptors: np.ndarray) -> np.ndarray:

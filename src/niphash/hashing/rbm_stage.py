@@ -62,7 +62,8 @@ class RBMStage(pl.LightningModule):
         held_out_rows: Rows [M', V] not fitted on, for the log.
     """
 
-    chain: torch.Tensor
+    chain: torch.Tensor | None
+    generator: torch.Generator  # made anew every epoch
     fit_rows: torch.Tensor | None
     held_out_rows: torch.Tensor | None
 
@@ -85,12 +86,11 @@ class RBMStage(pl.LightningModule):
         self.name = name
         self.register_buffer("fit_rows", fit_rows, persistent=False)
         self.register_buffer("held_out_rows", held_out_rows, persistent=False)
-        visible, hidden = rbm.weight.shape[1], rbm.weight.shape[0]
-        self.register_buffer("chain", torch.zeros(chains if training.persistent else 0, visible))
+        chain = None
         if training.persistent:
-            half = torch.full((chains, hidden), 0.5)
-            self.chain = rbm.sample_visible(half, torch.Generator().manual_seed(seed)).detach()
-        self.generator = torch.Generator()
+            half = torch.full((chains, len(rbm.hidden_bias)), 0.5)
+            chain = rbm.sample_visible(half, torch.Generator().manual_seed(seed)).detach()
+        self.register_buffer("chain", chain)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return stochastic gradient descent with momentum."""
@@ -121,9 +121,9 @@ class RBMStage(pl.LightningModule):
     @torch.no_grad()
     def _model_states(self, logits: torch.Tensor) -> torch.Tensor:
         options = self.training_options
-        start = self.rbm(self.chain) if options.persistent else torch.sigmoid(logits)
+        start = torch.sigmoid(logits) if self.chain is None else self.rbm(self.chain)
         states = self.rbm.gibbs(start, options.cd_steps, self.generator, options.mean_field)
-        if options.persistent:
+        if self.chain is not None:
             self.chain = states
         return states
 

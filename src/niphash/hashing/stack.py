@@ -6,7 +6,7 @@ layer's projection exceeds its mean (equation 6).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -20,11 +20,12 @@ from niphash.hashing.hasher import Hasher, TrainerFactory
 from niphash.hashing.rbm import RBM, VisibleUnits
 from niphash.hashing.rbm_stage import RBMStage, RBMTraining
 from niphash.hashing.regularizers import RegularizerName, regularizer
-from niphash.hashing.stream import DescriptorBatches, release_pages
+from niphash.hashing.stream import DescriptorBatches
 from niphash.hashing.training import data_fingerprint, fit_module
 
 KEEP_ACTIVATIONS_BYTES = 256 * 2**20  # activations of frozen layers up to this size are kept in memory
 LOGGED_ROWS = 256
+LARGE_FIT_SET = 20_000
 
 
 class StackOutput(NamedTuple):
@@ -125,6 +126,17 @@ def paper_layers(dim: int, bits: int) -> list[int]:
     return [dim // 2, bits] if bits * 32 >= dim else [dim // 2, dim // 4, bits]
 
 
+def default_layers(dim: int, bits: int, count: int) -> list[int]:
+    """Return the hidden sizes for ``count`` fit descriptors of ``dim`` components.
+
+    Those of the papers where there is enough to learn them from; below :data:`LARGE_FIT_SET` descriptors
+    one layer of an eighth of the input and the bits, 8192-1024-64 as in the authors' slides.
+    """
+    if count >= LARGE_FIT_SET:
+        return paper_layers(dim, bits)
+    return [dim // 8, bits] if dim // 8 > bits else [bits]
+
+
 class RBMStack(Hasher):
     """Hashing by a greedy stack of RBMs.
 
@@ -132,17 +144,20 @@ class RBMStack(Hasher):
         bits: Length of a code.
         seed: Of initial weights, sampling and the order of the data.
         layers: Sizes of the hidden layers, bottom first; ``bits`` is appended when it is not the last.
-            ``None``: the sizes of the papers (:func:`paper_layers`).
+            ``None``: :func:`default_layers`.
         visible: Kind of the first layer's visible units.
-        regularizer: Penalty on the activations of every layer: ``"none"``, ``"sparsity"`` or ``"rbmh"``.
+        regularizer: Penalty on the activations: ``"none"``, ``"sparsity"`` or ``"rbmh"``.
+        regularize: The layers it is laid on: ``"top"``, whose activations become bits, or ``"all"``.
         regularizer_weight: lambda.
         sparsity_target: p of ``"sparsity"``.
         recenter: What the mean of the bits' thresholds is taken over: ``"fit"`` the fit set; ``"index"``
             the same until :meth:`recenter` is called with the indexed collection; ``"off"`` no mean, a bit
             is an activation above one half.
         max_epochs: Passes over the fit set, each layer.
+        min_steps: A layer over a small fit set makes more passes, until it has made this many steps.
         batch_size: Descriptors of a step, over all processes.
-        learning_rate: Of weights and biases.
+        learning_rate: Of weights and biases; at most 1 / (4 H) in a Gaussian layer of H hidden units,
+            which saturates sooner and diverges above some 8 / H.
         momentum: Of stochastic gradient descent.
         weight_decay: L2 penalty on the weights.
         schedule: Of the learning rate, ``"constant"`` or ``"linear"`` (to zero).
@@ -157,14 +172,16 @@ class RBMStack(Hasher):
         bits: int,
         seed: int = 0,
         layers: Sequence[int] | None = None,
-        visible: VisibleUnits = "binary",
+        visible: VisibleUnits = "gaussian",
         regularizer: RegularizerName = "rbmh",
-        regularizer_weight: float = 0.5,
+        regularize: Literal["top", "all"] = "top",
+        regularizer_weight: float = 1.0,
         sparsity_target: float = 0.5,
         recenter: Literal["fit", "index", "off"] = "fit",
         max_epochs: int = 30,
+        min_steps: int = 300,
         batch_size: int = 100,
-        learning_rate: float = 0.001,
+        learning_rate: float = 0.03,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         schedule: Literal["constant", "linear"] = "constant",
@@ -178,9 +195,11 @@ class RBMStack(Hasher):
         self.layers = None if layers is None else with_bits(layers, bits)
         self.visible = visible
         self.regularizer = regularizer
+        self.regularize = regularize
         self.sparsity_target = sparsity_target
         self.recenter_on = recenter
         self.max_epochs = max_epochs
+        self.min_steps = min_steps
         self.batch_size = batch_size
         self.init_std = init_std
         self.training = RBMTraining(
@@ -196,9 +215,9 @@ class RBMStack(Hasher):
         #: The trained network; ``None`` before :meth:`fit` or :meth:`load_state_dict`.
         self.stack: Stack | None = None
 
-    def hidden_sizes(self, dim: int) -> list[int]:
-        """Return the sizes of the hidden layers for descriptors of ``dim`` components."""
-        return self.layers if self.layers is not None else paper_layers(dim, self.bits)
+    def hidden_sizes(self, dim: int, count: int) -> list[int]:
+        """Return the sizes of the hidden layers for ``count`` fit descriptors of ``dim`` components."""
+        return self.layers if self.layers is not None else default_layers(dim, self.bits, count)
 
     def check(self, dim: int, count: int) -> None:
         """See :meth:`Hasher.check`."""
@@ -206,7 +225,7 @@ class RBMStack(Hasher):
             raise InputError(
                 f"bits={self.bits} is more than the {dim} dimensions of the descriptor; ask for at most {dim}"
             )
-        sizes = [dim, *self.hidden_sizes(dim)]
+        sizes = [dim, *self.hidden_sizes(dim, count)]
         if any(above > below for below, above in pairwise(sizes)):
             raise InputError(
                 f"hashing.layers={sizes[1:]} grows over descriptors of {dim} dimensions; "
@@ -228,7 +247,7 @@ class RBMStack(Hasher):
         count, dim = descriptors.shape
         self.check(dim, count)
         mean, scale = fit_moments(descriptors)
-        stack = Stack([dim, *self.hidden_sizes(dim)], self.visible)
+        stack = Stack([dim, *self.hidden_sizes(dim, count)], self.visible)
         stack.mean, stack.scale = torch.from_numpy(mean), torch.from_numpy(scale)
         stack.requires_grad_(False).eval()
         for depth in range(len(stack.rbms)):
@@ -254,7 +273,7 @@ class RBMStack(Hasher):
         stage = RBMStage(
             rbm.requires_grad_(True),
             regularizer(self.regularizer, self.sparsity_target),
-            self.training,
+            self._training_of(stack, depth),
             seed,
             chains=min(self.batch_size, len(descriptors)),
             name=name,
@@ -264,8 +283,18 @@ class RBMStack(Hasher):
         identity = {**self._identity(), "layer": depth, "data": data_fingerprint(descriptors)}
         rows, rest = _layer_input(stack, depth, descriptors)
         batches = DescriptorBatches(rows, self.batch_size, seed, rest)
-        fit_module(stage, batches, trainer, name, self.max_epochs, identity)
+        epochs = max(self.max_epochs, -(-self.min_steps // len(batches.stream)))
+        fit_module(stage, batches, trainer, name, epochs, identity)
         rbm.requires_grad_(False)
+
+    def _training_of(self, stack: Stack, depth: int) -> RBMTraining:
+        """Return how layer ``depth`` learns."""
+        rbm, options = stack.rbms[depth], self.training
+        if rbm.visible_units == "gaussian":
+            options = replace(options, learning_rate=min(options.learning_rate, 0.25 / len(rbm.hidden_bias)))
+        if self.regularize == "top" and depth + 1 < len(stack.rbms):
+            options = replace(options, regularizer_weight=0.0)
+        return options
 
     def _identity(self) -> dict[str, Any]:
         """Return everything that decides the outcome of a fit but the descriptors."""
@@ -334,8 +363,10 @@ _IDENTITY = (
     "layers",
     "visible",
     "regularizer",
+    "regularize",
     "sparsity_target",
     "max_epochs",
+    "min_steps",
     "batch_size",
     "init_std",
 )
@@ -372,7 +403,6 @@ def fit_moments(descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for block in blocks(descriptors):
         total += block.sum(0, dtype=np.float64)
         squares += np.square(block, dtype=np.float64).sum(0)
-        release_pages(descriptors)
     mean = total / len(descriptors)
     scale = np.sqrt(np.maximum(squares / len(descriptors) - mean**2, 0))
     scale[scale <= 1e-6 * scale.max(initial=0)] = 1.0

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from niphash.hashing.checks import release_pages
+
 BLOCK_ROWS = 256  # read together from the disk
 BUFFER_ROWS = 4096  # shuffled together in memory
 
@@ -99,15 +101,6 @@ class DescriptorBatches(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: torch.Tensor, dataloader_idx: int) -> torch.Tensor:
         """Send the batch [B, D] through the frozen stages."""
         return batch if self.below is None else self.below.to(batch.device)(batch)
-
-
-def release_pages(array: np.ndarray) -> None:
-    """Give back the memory of the pages of a memory map that were read; does nothing to other arrays."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _place() -> tuple[int, int]:

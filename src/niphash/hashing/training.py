@@ -19,7 +19,6 @@ from niphash.errors import InputError
 from niphash.hashing.hasher import TrainerFactory
 from niphash.progress import track
 
-CHECKPOINT_EVERY_S = 20.0
 IDENTITY = "niphash_identity"
 
 
@@ -69,15 +68,9 @@ def fit_module(
 
 def quiet_cpu_trainer(**options: Any) -> pl.Trainer:
     """Return a trainer on the CPU that neither prints nor writes."""
-    return pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
+    quiet: dict[str, Any] = {"enable_checkpointing": False, "enable_progress_bar": False}
+    quiet |= {"enable_model_summary": False, "logger": False}
+    return pl.Trainer(accelerator="cpu", devices=1, **{**quiet, **options})
 
 
 def data_fingerprint(descriptors: np.ndarray, rows: int = 64) -> str:
@@ -94,10 +87,11 @@ class EpochCheckpoint(pl.Callback):
     The file is replaced in one step, so a run that is killed leaves the old one or the new one.
     """
 
-    def __init__(self, path: Path, identity: str, every_s: float = CHECKPOINT_EVERY_S) -> None:
+    every_s = 20.0
+
+    def __init__(self, path: Path, identity: str) -> None:
         self.path = path
         self.identity = identity
-        self.every_s = every_s
         self.written = time.monotonic()
 
     def on_save_checkpoint(

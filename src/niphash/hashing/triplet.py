@@ -100,7 +100,7 @@ class RBMTriplet(RBMStack):
         """Return a standardising stack with Glorot's random weights."""
         count, dim = descriptors.shape
         self.check(dim, count)
-        stack = Stack([dim, *self.hidden_sizes(dim)], self.visible)
+        stack = Stack([dim, *self.hidden_sizes(dim, count)], self.visible)
         mean, scale = fit_moments(descriptors)
         stack.mean, stack.scale = torch.from_numpy(mean), torch.from_numpy(scale)
         generator = torch.Generator().manual_seed(self.seed)
