@@ -169,3 +169,97 @@ def test_a_model_of_foreign_code_is_refused(trained: Path, object_folder: Path, 
     (model / "config.yaml").write_text(text.replace("niphash.hashing.itq.ITQ", "os.system"))
     overrides = (f"model={model}", "data=folder", f"data.root={object_folder}")
     assert "os.system" in run("evaluate.py", *overrides, cwd=tmp_path, expect=2).stderr
+
+
+@pytest.mark.shared
+def test_a_foreign_ranking_is_measured_without_photos(shared: Path, tmp_path: Path):
+    truth = shared / "data" / "ground_truth"
+    overrides = (f"ranking={truth / 'peng_result.txt'}", "data=holidays", f"data.root={truth}")
+    run("evaluate.py", *overrides, "hydra.run.dir=peng", cwd=tmp_path)
+    assert round(json.loads((tmp_path / "peng" / "metrics.json").read_text())["mAP"], 4) == 0.6892
+
+
+def test_two_runs_are_compared_by_query(trained: Path, object_folder: Path, tmp_path: Path):
+    overrides = ("data=folder", f"data.root={object_folder}", *SMALL[:3], "hashing=lsh", "bits=16")
+    run("train.py", *overrides, "hydra.run.dir=other", cwd=tmp_path)
+    run("evaluate.py", f"compare=[{trained},other]", "hydra.run.dir=both", cwd=tmp_path)
+    compared = {row["what"]: row for row in json.loads((tmp_path / "both" / "comparison.json").read_text())}
+    assert compared["descriptor"]["difference"] == 0
+    assert (
+        compared["code"]["interval"][0] <= compared["code"]["difference"] <= compared["code"]["interval"][1]
+    )
+    assert (tmp_path / "both" / "compare_code.png").is_file()
+
+
+def test_ranked_lists_measure_as_the_model_does(trained: Path, object_folder: Path, tmp_path: Path):
+    flat = tmp_path / "ukbench"
+    flat.mkdir()
+    for number, path in enumerate(sorted(object_folder.rglob("*.jpg"))[:16]):
+        (flat / f"ukbench{number:05d}.jpg").write_bytes(path.read_bytes())
+    words = ["rank", "--model", str(trained / "model"), "--data", "ukbench", f"data.root={flat}", "--float"]
+    niphash(*words, "--out", "lists.txt", cwd=tmp_path)
+    lists = [line.split() for line in (tmp_path / "lists.txt").read_text().splitlines()]
+    assert len(lists) == 16
+    assert all(query == first for query, _, first, *_ in lists)
+    assert all(len(line) == 1 + 2 * 16 for line in lists)
+
+
+def niphash(*words: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "NIPHASH_DATA": str(cwd / "niphash_data"), "COLUMNS": "120"}
+    command = [sys.executable, "-m", "niphash.apps.cli", *words]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def test_index_and_search_find_the_photo_itself(trained: Path, object_folder: Path, tmp_path: Path):
+    niphash("index", str(object_folder), "--model", str(trained / "model"), "--out", "index", cwd=tmp_path)
+    photo = sorted(object_folder.rglob("*.jpg"))[7]
+    found = niphash("search", "index", str(photo), "-k", "36", cwd=tmp_path).stdout.splitlines()
+    distances = {line.split(maxsplit=1)[1]: int(line.split()[0]) for line in found}
+    assert distances[str(photo.resolve())] == 0
+    assert list(distances.values()) == sorted(distances.values())
+    again = niphash(
+        "index",
+        str(object_folder),
+        "--model",
+        str(trained / "model"),
+        "--out",
+        "index",
+        cwd=tmp_path,
+        expect=2,
+    )
+    assert "index already" in again.stderr
+
+
+def test_a_damaged_index_is_refused(tmp_path: Path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "codes.safetensors").write_bytes(b"no index")
+    done = niphash("search", "index", "photo.jpg", cwd=tmp_path, expect=2)
+    assert done.stderr.startswith("error: ")
+
+
+def test_describe_keeps_what_the_store_holds(trained: Path, object_folder: Path, tmp_path: Path):
+    words = ("describe", str(object_folder), "--model", str(trained / "model"), "--out", "store")
+    niphash(*words, cwd=tmp_path)
+    shards = sorted((tmp_path / "store").rglob("*.safetensors"))
+    niphash(*words, cwd=tmp_path)
+    assert shards
+    assert shards == sorted((tmp_path / "store").rglob("*.safetensors"))
+
+
+def test_data_list_names_every_data_set(tmp_path: Path):
+    printed = niphash("data", "list", cwd=tmp_path).stdout
+    for name in ("oxford", "paris", "holidays", "ukbench", "smvs", "mirflickr1m"):
+        assert name in printed
+
+
+def test_data_verify_names_what_is_wrong(object_folder: Path, tmp_path: Path):
+    flat = tmp_path / "ukbench"
+    flat.mkdir()
+    for number, path in enumerate(sorted(object_folder.rglob("*.jpg"))[:8]):
+        (flat / f"ukbench{number:05d}.jpg").write_bytes(path.read_bytes())
+    (flat / "ukbench00003.jpg").write_bytes(b"broken")
+    printed = niphash("data", "verify", "ukbench", "--root", str(flat), cwd=tmp_path, expect=1).stdout
+    assert "unreadable: ukbench00003" in printed
+    assert "missing: ukbench00008" in printed

@@ -36,6 +36,10 @@ class DataSet(ABC):
             InputError: the folder does not hold this data set.
         """
 
+    def ranking_task(self) -> RetrievalTask:
+        """Return the task by which ranked lists are judged: names matter, the photos need not be there."""
+        return self.task()
+
     def fit_set(self) -> ImageSet:
         """Return the default photos to fit on; by default the data set's own database (transductive)."""
         return self.task().database

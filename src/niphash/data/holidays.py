@@ -8,7 +8,7 @@ from niphash.data.ground_truth.holidays import holidays_groups, read_holidays_li
 from niphash.data.ground_truth.matlab import read_matlab_truth
 from niphash.data.images import ImageSet, walk_files
 from niphash.data.layout import by_stem, find_images
-from niphash.data.published import PublishedSet
+from niphash.data.published import ListedSet
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
 
@@ -18,7 +18,7 @@ NAME_LIST = "holidays_images.dat"
 MATLAB_TRUTH = "gnd_holidays.mat"
 
 
-class HolidaysData(PublishedSet):
+class HolidaysData(ListedSet):
     """INRIA Holidays: the ground truth is in the names ``NNNNKK.jpg``, KK = 00 being the query.
 
     Where ``holidays_images.dat`` or ``gnd_holidays.mat`` lies beside the images it tells which groups are
@@ -45,9 +45,9 @@ class HolidaysData(PublishedSet):
         """Return the names of the official list, or of the photos on disk where no list is there."""
         return frozenset(self._official() or self.photos().ids)
 
-    def task(self) -> RetrievalTask:
+    def task(self, photos: ImageSet | None = None) -> RetrievalTask:
         """Return the task over the complete groups; the others are left out and noted."""
-        photos = self.photos()
+        photos = photos or self.photos()
         groups = {query: others for query, others in holidays_groups(self.named()).items() if others}
         here = set(photos.ids)
         complete = {query: others for query, others in groups.items() if {query, *others} <= here}

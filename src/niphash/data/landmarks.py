@@ -12,12 +12,12 @@ from niphash.data.ground_truth.oxford import QUERY_SUFFIX, read_oxford_text
 from niphash.data.ground_truth.queries import GroundTruth, QueryTruth
 from niphash.data.images import ImageSet, walk_files
 from niphash.data.layout import by_stem, find_images
-from niphash.data.published import PublishedSet
+from niphash.data.published import ListedSet
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
 
 
-class LandmarkData(PublishedSet):
+class LandmarkData(ListedSet):
     """Oxford5k or Paris6k in the official layout.
 
     Args:
@@ -82,9 +82,9 @@ class LandmarkData(PublishedSet):
             names.update((query.image, *query.relevant, *query.junk))
         return frozenset(names - self.corrupt)
 
-    def task(self) -> RetrievalTask:
+    def task(self, photos: ImageSet | None = None) -> RetrievalTask:
         """Return the task; queries of which an image is missing are left out and noted."""
-        photos, truth = self.photos(), self.truth()
+        photos, truth = photos or self.photos(), self.truth()
         if truth.images is not None:
             listed = set(truth.images)
             photos = photos.subset(i for i, name in enumerate(photos.ids) if name in listed)

@@ -9,6 +9,7 @@ from niphash.data.dataset import DataSet
 from niphash.data.download import RemoteFile, fetch, is_interrupted, remote_files
 from niphash.data.images import ImageSet
 from niphash.data.layout import holds_images, image_folder
+from niphash.data.task import RetrievalTask
 
 
 class PublishedSet(DataSet):
@@ -68,3 +69,16 @@ class PublishedSet(DataSet):
     def fit_set(self) -> ImageSet:
         """Return the data set's own images: the default fit set of its partner, or its own (transductive)."""
         return self.photos()
+
+
+class ListedSet(PublishedSet):
+    """A published set whose images are all named somewhere: to judge a ranking the names suffice."""
+
+    @abstractmethod
+    def task(self, photos: ImageSet | None = None) -> RetrievalTask:
+        """Return the task over ``photos``, by default those on disk."""
+
+    def ranking_task(self) -> RetrievalTask:
+        """Return the task over every image that is named, whether or not its photo is here."""
+        names = sorted(self.named())
+        return self.task(ImageSet(tuple(names), tuple(self.root / f"{name}.jpg" for name in names)))

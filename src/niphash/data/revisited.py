@@ -11,12 +11,12 @@ import numpy as np
 from niphash.data.ground_truth.revisited import RevisitedQuery, RevisitedTruth, read_revisited
 from niphash.data.images import ImageSet, walk_files
 from niphash.data.layout import by_stem, find_images
-from niphash.data.published import PublishedSet
+from niphash.data.published import ListedSet
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
 
 
-class RevisitedData(PublishedSet):
+class RevisitedData(ListedSet):
     """roxford or rparis; Medium is the main ground truth, Easy, Medium and Hard are its variants.
 
     Args:
@@ -61,9 +61,9 @@ class RevisitedData(PublishedSet):
         truth = self.truth()
         return frozenset(truth.images) | {query.image for query in truth.queries}
 
-    def task(self) -> RetrievalTask:
+    def task(self, photos: ImageSet | None = None) -> RetrievalTask:
         """Return the task; queries of which a relevant image is missing are left out and noted."""
-        truth, photos = self.truth(), self.photos()
+        truth, photos = self.truth(), photos or self.photos()
         paths = dict(zip(photos.ids, photos.sources, strict=True))
         listed = [name for name in truth.images if name in paths]
         database = ImageSet(tuple(listed), tuple(paths[name] for name in listed))

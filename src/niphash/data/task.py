@@ -58,7 +58,10 @@ class RetrievalTask:
         for relevance in (self.relevance, *self.variants.values()):
             if len(relevance) != len(self.queries):
                 raise ValueError(f"{len(relevance)} ground truths for {len(self.queries)} queries")
-            if any(r.relevant.size and not 0 <= r.relevant[0] <= r.relevant[-1] < len(self.database) for r in relevance):
+            if any(
+                r.relevant.size and not 0 <= r.relevant[0] <= r.relevant[-1] < len(self.database)
+                for r in relevance
+            ):
                 raise ValueError("a relevant index lies outside the database")
 
     def with_queries(self, rows: Iterable[int]) -> "RetrievalTask":

@@ -7,7 +7,7 @@ import numpy as np
 
 from niphash.data.images import ImageSet
 from niphash.data.layout import by_stem, find_images
-from niphash.data.published import PublishedSet
+from niphash.data.published import ListedSet
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
 
@@ -16,7 +16,7 @@ VIEWS = 4
 _NAME = re.compile(r"ukbench([0-9]{5})")
 
 
-class UKBenchData(PublishedSet):
+class UKBenchData(ListedSet):
     """UKBench in its official layout: ``ukbenchNNNNN.jpg`` in the folder, ``full/`` or ``ukbench/full/``."""
 
     name = "ukbench"
@@ -37,9 +37,9 @@ class UKBenchData(PublishedSet):
         """Return the 10 200 official names."""
         return frozenset(f"ukbench{number:05d}" for number in range(IMAGES))
 
-    def task(self) -> RetrievalTask:
+    def task(self, photos: ImageSet | None = None) -> RetrievalTask:
         """Return the task over the objects with all four photos; the others are left out and noted."""
-        photos = self.photos()
+        photos = photos or self.photos()
         groups = np.array([int(name[-5:]) // VIEWS for name in photos.ids])
         objects, counts = np.unique(groups, return_counts=True)
         complete = np.isin(groups, objects[counts == VIEWS])

@@ -70,13 +70,19 @@ def evaluate_ranking(cfg: DictConfig, run_dir: Path | str, data_nodes: list[Dict
         InputError: the file cannot be read, or names photos that the data set does not have.
     """
     check_options(cfg)
-    data = build_data(data_nodes[0])
-    data.prepare()
-    task = build_task(data, data_nodes[0], cfg)
+    task = build_data(data_nodes[0]).ranking_task()
     lists = read_holidays_results(Path(cfg.ranking))
     found = _match_lists(task, lists, str(cfg.ranking))
     ranking = ranking_from_lists(found, task, len(task.database))
-    report = evaluate(ranking, task, ties=cfg.ties, seed=int(cfg.seed))
+    depth = max(map(len, found))
+    report = evaluate(
+        ranking,
+        task,
+        ties=cfg.ties,
+        recall_at=[k for k in (1, 10, 100, 1000) if k <= depth],
+        precision_at=(1, 5, 10) if task.variants else (),
+        seed=int(cfg.seed),
+    )
     entry = {"data": task.name, "protocol": task.protocol, "ranking": str(cfg.ranking), **report.to_dict()}
     run_dir = Path(run_dir)
     write_json(entry, run_dir / "metrics.json")
