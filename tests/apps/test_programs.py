@@ -263,3 +263,13 @@ def test_data_verify_names_what_is_wrong(object_folder: Path, tmp_path: Path):
     printed = niphash("data", "verify", "ukbench", "--root", str(flat), cwd=tmp_path, expect=1).stdout
     assert "unreadable: ukbench00003" in printed
     assert "missing: ukbench00008" in printed
+
+
+def test_a_trained_classifier_serves_as_backbone(object_folder: Path, tmp_path: Path):
+    overrides = ("stage=classifier", f"classifier.root={object_folder}", "classifier.weights=random")
+    small = ("classifier.epochs=1", "classifier.size=64", "classifier.validation=0.34")
+    run("train.py", *overrides, *small, "hydra.run.dir=classifier", cwd=tmp_path)
+    weights = tmp_path / "classifier" / "classifier.pt"
+    backbone = ("backbone=squeezenet", f"backbone.weights={weights}", "pooling=mean", "hashing=lsh", "bits=16")
+    run("train.py", "data=folder", f"data.root={object_folder}", *backbone, "hydra.run.dir=r", cwd=tmp_path)
+    assert json.loads((tmp_path / "r" / "metrics.json").read_text())["descriptor"]["mAP"] > 0.1

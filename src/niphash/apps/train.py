@@ -16,9 +16,9 @@ def main(cfg: DictConfig) -> None:
 
             build(cfg.study, _partial_=True)(cfg=cfg).write(run_folder())
         elif cfg.stage == "classifier":
-            from niphash.pipeline.classifying import train_classifier
+            from niphash.pipeline.classifying import run_classifier
 
-            train_classifier(cfg, run_folder())
+            run_classifier(cfg, run_folder())
         else:
             from niphash.pipeline.training import train
 

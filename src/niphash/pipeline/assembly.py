@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Keys of ``conf/data`` that change queries or database of any data set; not the data set's own.
 SWITCHES = ("rotate_query", "scale_query", "pool_database", "pool_degrees", "pool_step")
+STAGES = ("hashing", "classifier")
 TIES = ("expected", "optimistic", "pessimistic", "stable")
 
 
@@ -34,6 +35,8 @@ def check_options(cfg: DictConfig) -> None:
         raise InputError(f"bits={bits}: a code has a positive multiple of 8 bits, for instance bits=64")
     if "seed" in cfg and (not isinstance(seed, int) or seed < 0):
         raise InputError(f"seed={seed}: a seed is a whole number from 0 on")
+    if cfg.get("stage", "hashing") not in STAGES:
+        raise InputError(f"stage={cfg.stage}: choose one of {', '.join(STAGES)}")
     if cfg.ties not in TIES:
         raise InputError(f"ties={cfg.ties}: choose one of {', '.join(TIES)}")
 
@@ -90,3 +93,8 @@ def descriptors_dir(cfg: DictConfig) -> Path:
 def several_processes(cfg: DictConfig) -> bool:
     """Tell whether ``cfg.trainer`` spreads its work over processes (``trainer=ddp``, ``trainer=ddp_sim``)."""
     return cfg.trainer.get("strategy", "auto") != "auto"
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Return the configuration as plain values, interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from niphash import __version__, loggers
 from niphash.descriptors.describer import Describer, DescribeReport
@@ -23,6 +23,7 @@ from niphash.pipeline.assembly import (
     build_task,
     check_options,
     descriptors_dir,
+    resolved,
     several_processes,
     trainer_factory,
 )
@@ -118,11 +119,6 @@ def _model_config(cfg: DictConfig) -> dict[str, Any]:
     """Return what a model folder needs to be built again, resolved."""
     values = resolved(cfg)
     return {"descriptor": values["descriptor"], "hashing": values["hashing"]}
-
-
-def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """Return the configuration as plain values, interpolations resolved."""
-    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
 def _record(
