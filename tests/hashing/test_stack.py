@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from niphash.errors import InputError
 from niphash.hashing.codes import unpack_bits
-from niphash.hashing.stack import RBMStack, Stack, default_layers, fit_moments, paper_layers
+from niphash.hashing.stack import RBMStack, Stack, fit_moments
 from niphash.hashing.training import quiet_cpu_trainer
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -54,29 +54,6 @@ def fitted() -> RBMStack:
     hasher = quick()
     hasher.fit(clusters())
     return hasher
-
-
-def test_sizes_of_the_papers():
-    assert paper_layers(8192, 1024) == paper_layers(4096, 1024) == [1024]
-    assert paper_layers(8192, 256) == [4096, 256]
-    assert paper_layers(4096, 256) == [2048, 256]
-    assert paper_layers(8192, 64) == [4096, 2048, 64]
-    assert paper_layers(4096, 64) == [2048, 1024, 64]
-
-
-def test_small_fit_sets_get_the_sizes_of_the_slides():
-    assert default_layers(8192, 64, 600) == [1024, 64]
-    assert default_layers(512, 64, 600) == [64]
-    assert default_layers(8192, 64, 150_000) == [4096, 2048, 64]
-
-
-@pytest.mark.parametrize("count", [600, 150_000])
-@pytest.mark.parametrize("dim", [64, 100, 512, 1280, 32768])
-@pytest.mark.parametrize("bits", [8, 32, 64])
-def test_default_sizes_never_grow(dim, bits, count):
-    sizes = [dim, *default_layers(dim, bits, count)]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] == bits
 
 
 def test_bits_are_appended_to_layers_by_hand():

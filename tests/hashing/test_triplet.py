@@ -10,7 +10,14 @@ from niphash.hashing.triplet import RBMTriplet, triplet_loss
 from niphash.hashing.triplets import TripletSampler, hinge_loss, nearest_neighbours, softmax_ratio_loss
 
 #: A first phase too short to matter, from weights large enough to spread the activations.
-SMALL = {"layers": [16], "max_epochs": 1, "min_steps": 1, "learning_rate": 0.001, "init_std": 0.3, "neighbours": 20}
+SMALL = {
+    "layers": [16],
+    "max_epochs": 1,
+    "min_steps": 1,
+    "learning_rate": 0.001,
+    "init_std": 0.3,
+    "neighbours": 20,
+}
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ each layer learns from the activations of the frozen layers below it, and each b
 layer's projection exceeds its mean (equation 6).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -17,6 +18,7 @@ from torch import nn
 from niphash.errors import InputError
 from niphash.hashing.checks import blocks, check_bits, check_shape, encode_blocks
 from niphash.hashing.hasher import Hasher, TrainerFactory
+from niphash.hashing.layer_sizes import default_layers, with_bits
 from niphash.hashing.rbm import RBM, VisibleUnits
 from niphash.hashing.rbm_stage import RBMStage, RBMTraining
 from niphash.hashing.regularizers import RegularizerName, regularizer
@@ -25,7 +27,7 @@ from niphash.hashing.training import data_fingerprint, fit_module
 
 KEEP_ACTIVATIONS_BYTES = 256 * 2**20  # activations of frozen layers up to this size are kept in memory
 LOGGED_ROWS = 256
-LARGE_FIT_SET = 20_000
+GAUSSIAN_RATE = 0.008  # chosen on half of the UKBench photos, for 64 and 1024 hidden units
 
 
 class StackOutput(NamedTuple):
@@ -115,28 +117,6 @@ class _Below(nn.Module):
         return state
 
 
-def paper_layers(dim: int, bits: int) -> list[int]:
-    """Return the hidden sizes of DeepHash (table 1) for a descriptor of ``dim`` components.
-
-    8192-1024, 8192-4096-256, 8192-4096-2048-64 and 4096-1024, 4096-2048-256, 4096-2048-1024-64 all follow
-    one rule: one layer down to an eighth of the input, two down to a 32nd, three below.
-    """
-    if bits * 8 >= dim:
-        return [bits]
-    return [dim // 2, bits] if bits * 32 >= dim else [dim // 2, dim // 4, bits]
-
-
-def default_layers(dim: int, bits: int, count: int) -> list[int]:
-    """Return the hidden sizes for ``count`` fit descriptors of ``dim`` components.
-
-    Those of the papers where there is enough to learn them from; below :data:`LARGE_FIT_SET` descriptors
-    one layer of an eighth of the input and the bits, 8192-1024-64 as in the authors' slides.
-    """
-    if count >= LARGE_FIT_SET:
-        return paper_layers(dim, bits)
-    return [dim // 8, bits] if dim // 8 > bits else [bits]
-
-
 class RBMStack(Hasher):
     """Hashing by a greedy stack of RBMs.
 
@@ -156,8 +136,8 @@ class RBMStack(Hasher):
         max_epochs: Passes over the fit set, each layer.
         min_steps: A layer over a small fit set makes more passes, until it has made this many steps.
         batch_size: Descriptors of a step, over all processes.
-        learning_rate: Of weights and biases; at most 1 / (4 H) in a Gaussian layer of H hidden units,
-            which saturates sooner and diverges above some 8 / H.
+        learning_rate: Of weights and biases; at most ``GAUSSIAN_RATE`` / sqrt(H) in a Gaussian layer of H
+            hidden units, which saturates sooner and diverges above some 8 / H.
         momentum: Of stochastic gradient descent.
         weight_decay: L2 penalty on the weights.
         schedule: Of the learning rate, ``"constant"`` or ``"linear"`` (to zero).
@@ -291,7 +271,8 @@ class RBMStack(Hasher):
         """Return how layer ``depth`` learns."""
         rbm, options = stack.rbms[depth], self.training
         if rbm.visible_units == "gaussian":
-            options = replace(options, learning_rate=min(options.learning_rate, 0.25 / len(rbm.hidden_bias)))
+            cap = GAUSSIAN_RATE / math.sqrt(len(rbm.hidden_bias))
+            options = replace(options, learning_rate=min(options.learning_rate, cap))
         if self.regularize == "top" and depth + 1 < len(stack.rbms):
             options = replace(options, regularizer_weight=0.0)
         return options
@@ -370,24 +351,6 @@ _IDENTITY = (
     "batch_size",
     "init_std",
 )
-
-
-def with_bits(layers: Sequence[int], bits: int) -> list[int]:
-    """Return ``layers`` with ``bits`` as the last.
-
-    Raises:
-        InputError: a size is not positive, sizes grow, or ``bits`` exceeds the last size.
-    """
-    sizes = [int(size) for size in layers]
-    if any(size <= 0 for size in sizes):
-        raise InputError(f"hashing.layers={sizes}: layer sizes are positive")
-    if sizes and bits > sizes[-1]:
-        raise InputError(
-            f"bits={bits} exceeds the last of hashing.layers={sizes}; give larger layers or fewer bits"
-        )
-    if any(above > below for below, above in pairwise(sizes)):
-        raise InputError(f"hashing.layers={sizes} grows; give sizes that do not increase")
-    return sizes if sizes and sizes[-1] == bits else [*sizes, bits]
 
 
 def fit_moments(descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
