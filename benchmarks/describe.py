@@ -185,7 +185,7 @@ def main(arguments: Sequence[str]) -> None:
         "bf16": bf16,
     }
     for part in options.parts or parts:
-        parts[part](Console())
+        parts[part](Console(width=110))
 
 
 if __name__ == "__main__":
