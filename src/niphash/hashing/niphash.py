@@ -54,10 +54,10 @@ class NIPHash(ProjectionHasher):
         bits: int,
         seed: int = 0,
         fit_limit: int = 4096,
-        rank: int = 1024,
-        shrinkage: float = 0.5,
-        neighbours: int = 5,
-        significance: float = 4.0,
+        rank: int = 2048,
+        shrinkage: float = 0.3,
+        neighbours: int = 8,
+        significance: float = 6.0,
     ) -> None:
         super().__init__(bits, seed)
         if not 0 < shrinkage <= 1:

@@ -1,0 +1,170 @@
+"""Hashing methods on UKBench photos, five folds by object: 4 x recall@4 of codes beside the float descriptor.
+
+python benchmarks/hashing.py --photos ../shared/data/ukbench --weights ../shared/weights --folder /tmp/hashing
+
+Each fold's 25 objects are tested (every photo a query), and every method is fitted without labels on the
+photos of the other folds; a method that learns from views also sees ``--views`` random views of those. The
+database is the fold's 100 photos, or with ``--database all`` all 500, the other folds' as distractors. Fisher
+vectors are fitted on the sample's fit photos. A method is a choice of conf/hashing; ``itq+views`` gives it the
+views as further photos, ``niphash:neighbours=0`` sets one of its options. Ratios are to ITQ, with paired
+bootstrap 95 % intervals over queries. What was described and measured is kept in ``--folder``, so a run that
+was stopped goes on; a method that has changed needs its files in ``<folder>/scores`` deleted.
+"""
+
+import argparse
+import csv
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from niphash.config import build, compose
+from niphash.data.images import ImageSet
+from niphash.data.task import Relevance
+from niphash.data.ukbench import VIEWS as SHOTS
+from niphash.data.ukbench import UKBenchData
+from niphash.descriptors.describer import Describer
+from niphash.descriptors.store import DescriptorStore, describe_once
+from niphash.evaluation.evaluator import evaluate
+from niphash.pipeline.fitting import view_pairs, with_views
+from niphash.search.ranking import Ranking, rank_codes, rank_descriptors
+
+NIP = ["pooling=nip", "pooling.rotations=12", "pooling.scales=3"]
+SQUEEZENET = ["backbone=squeezenet", "backbone.weights={weights}/squeezenet1_0_imagenet.pt"]
+MOBILENET = ["backbone=mobilenet_v2", "backbone.weights={weights}/mobilenet_v2_imagenet1001.pt"]
+DESCRIPTORS = {
+    "fisher": [],
+    "squeezenet_mean": [*SQUEEZENET, "pooling=mean"],
+    "mobilenet_mean": [*MOBILENET, "pooling=mean"],
+    "squeezenet_nip": [*SQUEEZENET, *NIP],
+    "mobilenet_nip": [*MOBILENET, *NIP],
+}
+METHODS = ["lsh", "pca_sign", "spectral", "bpbc", "rbm_stack", "itq", "itq+views", "niphash"]
+VIEWS = "+views"
+COLUMNS = ["descriptor", "bits", "method", "float", "score", "of_float", "of_itq", "low", "high"]
+FOLDS, RESAMPLES = 5, 2000
+
+
+def describe(name: str, photos: ImageSet, options: argparse.Namespace) -> np.ndarray:
+    """Return descriptors float32 [(1 + views) N, D]: the photos, then their views, copy after copy."""
+    describer = fitted_describer(name, options)
+    store = DescriptorStore.of(describer, options.folder / "descriptors")
+    sets = with_views(photos, options.views, options.seed)
+    return np.concatenate([describe_once(describer, images, store) for images in sets])
+
+
+def fitted_describer(name: str, options: argparse.Namespace) -> Describer:
+    """Return the describer, fitted on the sample's fit photos where it has something to fit."""
+    from safetensors.torch import load_file, save_file
+
+    overrides = [line.format(weights=options.weights) for line in DESCRIPTORS[name]]
+    cfg = compose([*overrides, f"paths.data_dir={options.folder}", f"seed={options.seed}"])
+    describer = build(cfg.descriptor)
+    fitted = options.folder / f"{name}_{options.seed}.safetensors"
+    if fitted.exists():
+        describer.load_state_dict(load_file(fitted))
+    elif name == "fisher":
+        describer.fit(build(cfg.data).fit_set())
+        save_file(describer.state_dict(), fitted)
+    return describer
+
+
+def folds(count: int, seed: int) -> list[np.ndarray]:
+    """Return bool [N] for each fold, the photos that it tests: whole objects, drawn at random."""
+    objects = np.random.default_rng(seed).permutation(count // SHOTS)
+    return [np.isin(np.arange(count) // SHOTS, part) for part in np.array_split(objects, FOLDS)]
+
+
+def score(ranking: Ranking, truth: list[Relevance]) -> np.ndarray:
+    """Return 4 x recall@4 of each query, expected over the order inside ties."""
+    return evaluate(ranking, truth).per_query["ukb"]
+
+
+def measure(method: str, bits: int, descriptors: np.ndarray, options: argparse.Namespace) -> np.ndarray:
+    """Return 4 x recall@4 of every photo as a query of its fold, float64 [N], in order of the photos."""
+    count = len(descriptors) // (1 + options.views)
+    scores = np.empty(count)
+    for test in folds(count, options.seed):
+        numbers = np.flatnonzero(test)
+        database = numbers if options.database == "fold" else np.arange(count)
+        truth = [Relevance(np.flatnonzero(database // SHOTS == number // SHOTS)) for number in numbers]
+        if method == "float":
+            ranking = rank_descriptors(descriptors[numbers], descriptors[database], truth)
+            scores[test] = score(ranking, truth)
+            continue
+        name, *settings = method.removesuffix(VIEWS).split(":")
+        overrides = [f"hashing.{setting}" for setting in settings]
+        hasher = build(
+            compose([f"hashing={name}", f"bits={bits}", f"seed={options.seed}", *overrides]).hashing
+        )
+        copies = options.views if hasher.needs_pairs or method.endswith(VIEWS) else 0
+        rows = descriptors[: count * (1 + copies)][np.tile(~test, 1 + copies)]
+        hasher.fit(rows, view_pairs(int((~test).sum()), copies) if hasher.needs_pairs else None)
+        codes = hasher.encode(descriptors[:count])
+        scores[test] = score(rank_codes(codes[numbers], codes[database], truth), truth)
+    return scores
+
+
+def remembered(
+    name: str, method: str, bits: int, described: Callable[[str], np.ndarray], options: argparse.Namespace
+) -> np.ndarray:
+    """Return what :func:`measure` gives, out of a file when it was measured before."""
+    file = f"{name}_{method}_{bits}_{options.views}_{options.seed}_{options.database}.npy"
+    path = options.folder / "scores" / file
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, measure(method, bits, described(name), options))
+    return np.load(path)
+
+
+def ratio_interval(first: np.ndarray, second: np.ndarray, seed: int) -> tuple[float, float]:
+    """Return the bootstrap 95 % interval of mean(first) / mean(second) [Q], paired by query."""
+    drawn = np.random.default_rng(seed).integers(len(first), size=(RESAMPLES, len(first)))
+    low, high = np.quantile(first[drawn].mean(axis=1) / second[drawn].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--photos", default="../shared/data/ukbench", help="folder of UKBench photos")
+    parser.add_argument("--weights", default="../shared/weights", help="folder of the two state dicts")
+    parser.add_argument("--folder", type=Path, required=True, help="where results are kept")
+    parser.add_argument("--descriptors", nargs="+", default=list(DESCRIPTORS), choices=DESCRIPTORS)
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="see above")
+    parser.add_argument("--bits", nargs="+", type=int, default=[64, 256])
+    parser.add_argument("--views", type=int, default=1, help="random views of each fit photo")
+    parser.add_argument("--database", default="fold", choices=["fold", "all"], help="what is searched")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    photos = UKBenchData(root=options.photos).task().database
+    described = lru_cache(1)(lambda name: describe(name, photos, options))
+    table = Table("descriptor", "bits", "method", "4 x recall@4", "of float", "of ITQ", "95 % interval")
+    lines = []
+    for name in options.descriptors:
+        exact = remembered(name, "float", 0, described, options)
+        table.add_row(name, "", "float", f"{exact.mean():.3f}", "", "", "", end_section=True)
+        for bits in options.bits:
+            itq = remembered(name, "itq", bits, described, options)
+            for method in options.methods:
+                codes = remembered(name, method, bits, described, options)
+                low, high = ratio_interval(codes, itq, options.seed)
+                line = (codes.mean(), codes.mean() / exact.mean(), codes.mean() / itq.mean(), low, high)
+                lines.append([name, bits, method, exact.mean(), *line])
+                mean, of_float, of_itq, *_ = line
+                row = (f"{mean:.3f}", f"{of_float:.3f}", f"{of_itq:.3f}", f"{low:.3f} - {high:.3f}")
+                table.add_row(name, str(bits), method, *row, end_section=method == options.methods[-1])
+    said = f"views={options.views}, seed={options.seed}, database={options.database}"
+    table.title = f"{len(photos)} UKBench photos, {FOLDS} folds by object, {said}"
+    Console(width=110).print(table)
+    with (options.folder / "hashing.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(lines)
+
+
+if __name__ == "__main__":
+    main()
