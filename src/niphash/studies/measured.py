@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from hydra.errors import HydraException
@@ -178,16 +178,15 @@ def label(metric: str) -> str:
     return METRIC_LABELS.get(metric, metric)
 
 
-def selected(named: dict[str, Any] | DictConfig, only: Sequence[str] | None) -> dict[str, Any]:
-    """Return the entries of ``study.<named>`` that ``study.only`` names, in its order; all for ``None``.
+def selected(named: dict[str, Any], only: Sequence[str] | None) -> dict[str, Any]:
+    """Return the entries that ``study.only`` names, in its order; all for ``None``.
 
     Raises:
         InputError: it names one that does not exist.
     """
-    plain = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(dict(named))))
     if only is None:
-        return plain
-    unknown = [name for name in only if name not in plain]
+        return named
+    unknown = [name for name in only if name not in named]
     if unknown or not only:
-        raise InputError(f"study.only={list(only)}: choose from {', '.join(plain)}")
-    return {name: plain[name] for name in only}
+        raise InputError(f"study.only={list(only)}: choose from {', '.join(named)}")
+    return {name: named[name] for name in only}
