@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from hydra.errors import HydraException
@@ -24,6 +24,11 @@ from niphash.search.distances import CosineDistances, Distances, NearestOfSevera
 from niphash.search.ranking import rank
 
 
+def copied(cfg: DictConfig) -> DictConfig:
+    """Return a copy of ``cfg``, interpolations kept, that takes any key."""
+    return cast(DictConfig, OmegaConf.create(OmegaConf.to_container(cfg)))
+
+
 def variant(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """Return a copy of ``cfg`` with ``overrides`` applied in order, written as on the command line.
 
@@ -34,7 +39,7 @@ def variant(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     Raises:
         InputError: no such choice, or no such key.
     """
-    changed = OmegaConf.create(OmegaConf.to_container(cfg))
+    changed = copied(cfg)
     for override in overrides:
         key, _, value = override.partition("=")
         try:
