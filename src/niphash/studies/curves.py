@@ -1,0 +1,119 @@
+"""Pictures of the hashing studies: measured curves with their intervals, published ones beside them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from niphash.evaluation.evaluator import Report
+from niphash.studies.measured import label
+from niphash.studies.published import Published, find_published
+
+#: Our hashing choices, and what the papers call them.
+PAPER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "none": ("rbm",),
+    "rbmh": ("rbmh",),
+    "rbm_stack": ("rbm_stack", "deephash"),
+    "rbm_siamese": ("deephash+",),
+    "rbm_triplet": ("uth",),
+    "spectral": ("sh",),
+    **{name: (name,) for name in ("itq", "lsh", "bpbc", "pq", "pca_sign")},
+    "float": ("uncompressed",),
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points (x, mean) of one label, with the ends of their intervals; published ones have none."""
+
+    label: str
+    x: Sequence[float]
+    mean: Sequence[float]
+    ends: Sequence[tuple[float, float]] = ()
+
+
+def curve(label: str, reports: Mapping[int, Report], metric: str) -> Curve:
+    """Return the curve of ``reports`` keyed by x."""
+    means = [report.means[metric] for report in reports.values()]
+    return Curve(label, list(reports), means, [report.intervals[metric] for report in reports.values()])
+
+
+def published_numbers(dataset: str, metric: str, method: str, descriptors: Sequence[str]) -> list[Published]:
+    """Return the published numbers of one of our methods on any of ``descriptors``."""
+    names = PAPER_NAMES.get(method, ())
+    found = (find_published(dataset=dataset, metric=metric, method=name) for name in names)
+    return [number for numbers in found for number in numbers if number.descriptor in descriptors]
+
+
+def published_curves(dataset: str, metric: str, method: str, descriptors: Sequence[str]) -> list[Curve]:
+    """Return the published curves against bits of one of our methods, one a descriptor and name."""
+    curves: dict[str, list[Published]] = {}
+    for number in published_numbers(dataset, metric, method, descriptors):
+        if number.bits is not None:
+            name = f"{number.method}, published ({number.paper}, {number.descriptor})"
+            curves.setdefault(name, []).append(number)
+    return [
+        Curve(name, [n.bits or 0 for n in numbers], [n.value for n in numbers])
+        for name, numbers in curves.items()
+    ]
+
+
+def draw(axes: Axes, measured: Sequence[Curve], published: Sequence[Sequence[Curve]] = ()) -> None:
+    """Draw each measured curve with bars for its intervals, and its published ones in the same colour.
+
+    Args:
+        axes: Where.
+        measured: One colour each.
+        published: Those of each measured curve, in the same order; dashed, with open markers.
+    """
+    for number, line in enumerate(measured):
+        below = [mean - low for mean, (low, _) in zip(line.mean, line.ends, strict=True)]
+        above = [high - mean for mean, (_, high) in zip(line.mean, line.ends, strict=True)]
+        axes.errorbar(line.x, line.mean, [below, above], label=line.label, capsize=3, **_style(number))
+    for number, papers in enumerate(published):
+        for paper in papers:
+            style = _style(number) | {"ls": "--", "lw": 1, "mfc": "none"}
+            axes.plot(paper.x, paper.mean, label=paper.label, **style)
+
+
+def _style(number: int) -> dict[str, Any]:
+    """Return colour and marker of the curve ``number``; ten colours, then other markers."""
+    return {"color": f"C{number % 10}", "marker": "os^"[number // 10 % 3], "ms": 4}
+
+
+def bits_axis(axes: Axes, bits: Iterable[int]) -> None:
+    """Make x a logarithmic axis of code lengths."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted(set(bits)), [str(b) for b in sorted(set(bits))])
+    axes.minorticks_off()
+    axes.set_xlabel("code length [bits]")
+
+
+def finish(axes: Axes, metric: str, title: str) -> None:
+    """Name the y axis, add grid, title and legend."""
+    axes.set_ylabel(f"{label(metric)} (0 to {4 if metric == 'ukb' else 1}), 95 % intervals")
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+
+
+def one_panel(width: float = 7.5) -> tuple[Figure, Axes]:
+    """Return a figure with one set of axes."""
+    figure = Figure(figsize=(width, 5), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def two_panels() -> tuple[Figure, Axes, Axes]:
+    """Return a figure with two sets of axes side by side."""
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    return figure, left, right
+
+
+def float_line(axes: Axes, exact: Report, metric: str) -> None:
+    """Draw the mean of the float descriptor across, and its interval as a band."""
+    mean = exact.means[metric]
+    axes.axhline(mean, color="black", ls=":", lw=1.5, label=f"float descriptor, {mean:.3f}")
+    axes.axhspan(*exact.intervals[metric], color="black", alpha=0.08, linewidth=0)

@@ -1,0 +1,186 @@
+"""What the hashing studies share: methods fitted on the same descriptors, measured with the same queries."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import numpy as np
+from omegaconf import DictConfig
+
+from niphash.config import build
+from niphash.errors import InputError
+from niphash.evaluation.evaluator import Report, evaluate
+from niphash.hashing.hasher import Hasher, TrainerFactory
+from niphash.hashing.pq import PQ
+from niphash.pipeline.fitting import view_pairs, with_views
+from niphash.search.distances import AsymmetricDistances, Distances, HammingDistances
+from niphash.search.ranking import rank
+from niphash.studies.measured import Bench, metric_of_record, paired, prepare, variant
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class HashingBench:
+    """One data set, described once for all the hashing methods of a study.
+
+    Attributes:
+        bench: The task (unreadable queries left out) and the fit photos.
+        queries: float32 [Q, D].
+        database: float32 [N, D]; unreadable photos are rows of NaN.
+        photos: float32 [M, D], the readable fit photos.
+        with_views: float32 [M', D], the same photos and their random views, for methods that need pairs.
+        pairs: int64 [P, 2], rows of ``with_views`` that match.
+    """
+
+    bench: Bench
+    queries: np.ndarray
+    database: np.ndarray
+    photos: np.ndarray
+    with_views: np.ndarray
+    pairs: np.ndarray
+
+    @property
+    def cfg(self) -> DictConfig:
+        """The configuration of the run."""
+        return self.bench.cfg
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.bench.task.name
+
+    @property
+    def readable(self) -> np.ndarray:
+        """bool [N], the database photos that have a descriptor."""
+        return np.isfinite(self.database[:, 0])
+
+    def hashing(self, overrides: Sequence[str]) -> DictConfig:
+        """Return ``cfg.hashing`` with ``overrides`` of the run (``"bits=128"``, ``"hashing=itq"``).
+
+        Raises:
+            InputError: no such choice or key.
+        """
+        return variant(self.cfg, overrides).hashing
+
+    def fit(self, overrides: Sequence[str], **arguments: Any) -> Hasher:
+        """Return the hasher of :meth:`hashing`, fitted; ``arguments`` go to its constructor as they are.
+
+        Raises:
+            InputError: it cannot be fitted on these descriptors.
+        """
+        hasher: Hasher = build(self.hashing(overrides), _partial_=True)(**arguments)
+        rows = self.with_views if hasher.needs_pairs else self.photos
+        hasher.check(rows.shape[1], len(rows))
+        with _trainer(self.cfg) as trainer:
+            hasher.fit(rows, self.pairs if hasher.needs_pairs else None, trainer)
+        return hasher
+
+    def report(self, hasher: Hasher) -> Report:
+        """Encode queries and database, and measure the ranking by code."""
+        codes = np.zeros((len(self.database), hasher.bits // 8), np.uint8)
+        codes[self.readable] = hasher.encode(self.database[self.readable])
+        source: Distances
+        if isinstance(hasher, PQ):
+            source = AsymmetricDistances(hasher.asymmetric_distances, self.queries, codes, self.readable)
+        else:
+            source = HammingDistances(hasher.encode(self.queries), codes, self.readable)
+        ties, task = self.cfg.ties, self.bench.task
+        ranking = rank(source, task, k=1, tied_before=ties == "stable", doing="rank by code")
+        return evaluate(ranking, task, ties=ties, seed=int(self.cfg.seed))
+
+    def float_report(self) -> Report:
+        """Measure the ranking by the uncompressed descriptor."""
+        return self.bench.report(self.queries, self.database)
+
+    def try_fit(self, overrides: Sequence[str]) -> tuple[Hasher, Report] | None:
+        """Return a fitted hasher and its report; ``None``, with a warning, where it has no such code.
+
+        For instance more bits than the descriptor has dimensions.
+        """
+        try:
+            hasher = self.fit(overrides)
+        except InputError as error:
+            log.warning("%s is left out: %s", " ".join(overrides), error)
+            return None
+        return hasher, self.report(hasher)
+
+
+def hashing_bench(cfg: DictConfig, views: bool = True, queries: int | None = None) -> HashingBench:
+    """Fit the describer of ``cfg`` and describe fit set, database and queries of its data set.
+
+    Args:
+        cfg: A composed ``conf/train.yaml``; never written to.
+        views: Also describe random views of the fit photos (``fit.views`` of each, or none where
+            ``fit.pairs`` says what matches).
+        queries: So many queries at most; ``None`` for all.
+
+    Raises:
+        InputError: the data set is not there, or none of a part of it can be read.
+    """
+    bench = prepare(cfg, queries)
+    describe, fit_set, task = bench.describer(), bench.fit_set, bench.task
+    copies = int(cfg.fit.views) if views and fit_set.pairs is None else 0
+    parts = [describe(images) for images in with_views(fit_set.images, copies, int(cfg.seed))]
+    asked, database = describe(task.queries), describe(task.database)
+    for what, part in (("fit", parts[0]), ("query", asked), ("database", database)):
+        if not _readable(part).any():
+            raise InputError(f"{task.name}: none of the {len(part)} {what} photos can be read")
+    pairs = view_pairs(len(parts[0]), copies) if fit_set.pairs is None else fit_set.pairs
+    rows, pairs = _readable_pairs(np.concatenate(parts), pairs)
+    answered = _readable(asked)
+    bench = Bench(cfg, task.with_queries(np.flatnonzero(answered).tolist()))
+    photos = parts[0][_readable(parts[0])]
+    return HashingBench(bench, asked[answered], database, photos, rows, pairs)
+
+
+def _readable(rows: np.ndarray) -> np.ndarray:
+    """Return bool [N], which of the descriptors [N, D] are of photos that could be read."""
+    return np.isfinite(rows[:, 0])
+
+
+def _readable_pairs(rows: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out the rows of NaN in [M, D] and the pairs [P, 2] that name one."""
+    readable = _readable(rows)
+    number = np.cumsum(readable) - 1
+    return rows[readable], number[pairs[readable[pairs].all(axis=1)]]
+
+
+@contextmanager
+def _trainer(cfg: DictConfig) -> Iterator[TrainerFactory]:
+    """Give the trainer of ``cfg``; its checkpoints are thrown away, since every method makes its own."""
+    with TemporaryDirectory(prefix="niphash-") as folder:
+        yield partial(cast(Callable[..., Any], build(cfg.trainer)), logger=False, default_root_dir=folder)
+
+
+def chosen_metric(metric: str | None, bench: HashingBench, known: Report) -> str:
+    """Return ``metric``, or the metric of record of the data set for ``None``.
+
+    Raises:
+        InputError: it is not among those that were measured.
+    """
+    metric = metric or metric_of_record(bench.bench.task)
+    if metric not in known.means:
+        raise InputError(f"study.metric={metric}: choose one of {', '.join(known.means)}")
+    return metric
+
+
+def code_lengths(bits: Sequence[int]) -> list[int]:
+    """Return ``study.bits`` in order.
+
+    Raises:
+        InputError: there is none, or one is no positive multiple of 8.
+    """
+    if not bits or any(length <= 0 or length % 8 for length in bits):
+        raise InputError(f"study.bits={list(bits)}: give positive multiples of 8, such as [32,64]")
+    return sorted(set(bits))
+
+
+def difference_columns(base: Report, report: Report, metric: str, seed: int) -> dict[str, float]:
+    """Return the columns of a CSV that say how much ``report`` is above ``base``, paired by query."""
+    found = paired(base, report, metric, seed)
+    return {"difference": found.mean, "difference_low": found.low, "difference_high": found.high}

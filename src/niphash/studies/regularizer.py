@@ -1,0 +1,126 @@
+"""What the regulariser does to one RBM layer: retrieval against bits, and histograms of its activations."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from niphash.errors import InputError
+from niphash.evaluation.evaluator import Report
+from niphash.hashing.hasher import Hasher
+from niphash.hashing.stack import RBMStack
+from niphash.studies.curves import bits_axis, curve, draw, finish, published_curves, two_panels
+from niphash.studies.hashed import (
+    HashingBench,
+    chosen_metric,
+    code_lengths,
+    difference_columns,
+    hashing_bench,
+)
+from niphash.studies.measured import label, measured, paired
+from niphash.studies.result import StudyResult
+
+NAMES = {"none": "no regulariser", "sparsity": "sparsity, p = 0.5", "rbmh": "RBMH"}
+BINS = 25
+
+
+def regularizer(
+    cfg: DictConfig,
+    bits: Sequence[int],
+    regularizers: Sequence[str],
+    metric: str | None,
+    queries: int | None,
+    published: Sequence[str],
+) -> StudyResult:
+    """Fit ``cfg.hashing`` with each regulariser at each code length (DeepHash, sections 3.1 and 4.1).
+
+    Args:
+        cfg: A composed ``conf/train.yaml``; ``cfg.hashing`` is an RBM.
+        bits: Code lengths; those that the descriptor is too short for are left out.
+        regularizers: The first is what the others are compared with.
+        metric: ``None`` for the metric of record of the data set.
+        queries: At most so many queries; ``None`` for all.
+        published: Descriptors whose published numbers are drawn.
+
+    Raises:
+        InputError: an option cannot be used, or no code length can.
+    """
+    bench = hashing_bench(cfg, views=False, queries=queries)
+    found = {name: fitted for name in regularizers if (fitted := _by_bits(bench, name, code_lengths(bits)))}
+    if not found:
+        raise InputError(f"study.bits={list(bits)}: the descriptor is too short for any of them")
+    reports = {name: {b: report for b, (_, report) in at.items()} for name, at in found.items()}
+    base = reports[regularizers[0]]
+    metric = chosen_metric(metric, bench, next(iter(base.values())))
+    rows = [
+        {
+            "regularizer": name,
+            "bits": b,
+            **measured(report, metric),
+            **difference_columns(base[b], report, metric, int(cfg.seed)),
+            "mean_activation": float(activations.mean()),
+            "saturated": float(((activations < 0.05) | (activations > 0.95)).mean()),
+        }
+        for name, at in found.items()
+        for b, (hasher, report) in at.items()
+        for activations in [top_activations(hasher, bench)]
+    ]
+    figure, left, right = two_panels()
+    draw(
+        left,
+        [curve(NAMES.get(name, name), at, metric) for name, at in reports.items()],
+        [published_curves(bench.name, metric, name, published) for name in reports],
+    )
+    bits_axis(left, base)
+    finish(left, metric, f"{bench.name}: one RBM layer, by regulariser")
+    shown = min(base, key=lambda b: abs(b - int(cfg.bits)))
+    for name, at in found.items():
+        values = top_activations(at[shown][0], bench).ravel()
+        weights = np.full(len(values), 100 / len(values))
+        right.hist(
+            values,
+            bins=BINS,
+            range=(0, 1),
+            weights=weights,
+            histtype="step",
+            lw=1.5,
+            label=NAMES.get(name, name),
+        )
+    right.set_xlabel("activation P(h = 1 | x) of a unit for a database photo")
+    right.set_ylabel(f"share of activations [%], bins of {1 / BINS}")
+    right.set_title(f"activations of the layer of {shown} bits", fontsize=10)
+    right.legend(fontsize=8)
+    return StudyResult("regularizer", rows, figure, _sentence(bench, reports, shown, metric))
+
+
+def _by_bits(bench: HashingBench, name: str, bits: Sequence[int]) -> dict[int, tuple[Hasher, Report]]:
+    fits = {b: bench.try_fit([f"bits={b}", f"hashing.regularizer={name}"]) for b in bits}
+    return {b: fitted for b, fitted in fits.items() if fitted is not None}
+
+
+@torch.inference_mode()
+def top_activations(hasher: Hasher, bench: HashingBench) -> np.ndarray:
+    """Return the activations of the top layer for the database photos, float32 [N, bits].
+
+    Raises:
+        InputError: ``cfg.hashing`` is no RBM.
+    """
+    if not isinstance(hasher, RBMStack) or hasher.stack is None:
+        raise InputError("this study looks into an RBM; set hashing=rbm or hashing=rbm_stack")
+    rows = bench.database[bench.readable]
+    return hasher.stack(torch.from_numpy(rows)).activations[-1].numpy()
+
+
+def _sentence(bench: HashingBench, reports: dict[str, dict[int, Report]], bits: int, metric: str) -> str:
+    first, *others = reports
+    base = reports[first][bits]
+    parts = [
+        f"{NAMES.get(name, name)} {reports[name][bits].means[metric]:.3f}, a difference of "
+        f"{paired(base, reports[name][bits], metric, int(bench.cfg.seed))}"
+        for name in others
+    ]
+    return (
+        f"{bench.name}, one RBM layer of {bits} bits, {label(metric)}: {NAMES.get(first, first)} "
+        f"{base.means[metric]:.3f}; {'; '.join(parts)} (95 % intervals, paired by query)."
+    )

@@ -1,0 +1,157 @@
+"""Every hashing study runs on real photos at a small size, and says what it measured."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+from PIL import Image
+
+from niphash.config import build, compose
+from niphash.errors import InputError
+from niphash.studies.depth import layer_sizes
+from niphash.studies.hashed import HashingBench, hashing_bench
+from niphash.studies.result import StudyResult
+from tests.photos import write_objects
+
+FISHER = ["pooling.gaussians=8", "pooling.local_dim=16", "backbone.limit=200", "backbone.longer_side=160"]
+QUICK = ["hashing.max_epochs=2", "hashing.min_steps=1", "hashing.layers=[32]"]
+TUNED = [*QUICK, "hashing.iterations=200"]
+STUDIES = {
+    "regularizer": [*QUICK[:2], "study.bits=[16,32]"],
+    "depth": [*QUICK[:2], "study.depths=[1,2]"],
+    "margins": TUNED,
+    "triplets": [*TUNED, "hashing.neighbours=10"],
+    "start": [*TUNED, "hashing.neighbours=10"],
+    "bits": ["study.methods=[itq,lsh,niphash]", "study.bits=[8,16,512]"],
+    "float_loss": ["study.methods=[itq,lsh]", "bits=16"],
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with labelled photos, and room for their descriptors."""
+    place = tmp_path_factory.mktemp("studies")
+    write_objects(place / "photos", objects=10, views=4)
+    return place
+
+
+def configured(place: Path, *overrides: str) -> DictConfig:
+    data = ["data=folder", f"data.root={place / 'photos'}", f"paths.data_dir={place / 'data'}"]
+    return compose([*data, "bits=16", *FISHER, *overrides])
+
+
+def run(place: Path, name: str, *overrides: str) -> StudyResult:
+    cfg = configured(place, f"experiment={name}", *STUDIES[name], *overrides)
+    return build(cfg.study, _partial_=True)(cfg=cfg)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_writes_table_picture_and_sentence(name: str, place: Path, tmp_path: Path):
+    result = run(place, name)
+    result.write(tmp_path)
+    with (tmp_path / f"{name}.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(result.rows) > 1
+    for line in lines:
+        assert float(line["low"]) <= float(line["value"]) <= float(line["high"])
+        assert int(line["queries"]) == 40
+    assert Image.open(tmp_path / f"{name}.png").width >= 800
+    assert (tmp_path / f"{name}.txt").read_text().count("\n") == 1
+    said = [line for line in lines if f"{float(line['value']):.3f}" in result.sentence]
+    assert len(said) >= 2, "the sentence says what the table holds"
+    for axes in result.figure.axes:
+        assert axes.get_xlabel()
+        assert axes.get_ylabel()
+        assert axes.get_title()
+
+
+def test_one_seed_one_result(place: Path):
+    assert run(place, "regularizer").rows == run(place, "regularizer").rows
+
+
+def test_a_study_leaves_the_configuration_as_it_was(place: Path):
+    cfg = configured(place, "experiment=regularizer", *STUDIES["regularizer"])
+    before = cfg.copy()
+    build(cfg.study, _partial_=True)(cfg=cfg)
+    assert cfg == before
+
+
+def test_codes_that_cannot_be_made_are_left_out(place: Path):
+    made = {(row["method"], row["bits"]) for row in run(place, "bits").rows}
+    # descriptors of 256 dimensions have no 512 directions to choose from; random hyperplanes need none
+    assert made == {(name, length) for name in ("itq", "lsh", "niphash") for length in (8, 16)} | {
+        ("lsh", 512)
+    }
+
+
+def test_fine_tuning_is_followed_from_one_stack(place: Path):
+    rows = run(place, "margins").rows
+    assert [row["iterations"] for row in rows] == [0, 100, 200] * 2
+    at_start = [row["value"] for row in rows if row["iterations"] == 0]
+    assert at_start[0] == at_start[1]
+    assert len({row["value"] for row in rows}) > 1
+
+
+def test_differences_are_paired_by_query(place: Path):
+    rows = run(place, "float_loss").rows
+    exact, *codes = rows
+    assert exact["method"] == "float"
+    assert exact["difference"] == 0
+    for code in codes:
+        assert code["difference"] == pytest.approx(code["value"] - exact["value"])
+        assert code["difference_low"] <= code["difference"] <= code["difference_high"]
+
+
+def test_published_numbers_are_drawn_beside_ours_and_stay_out_of_the_table(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(HashingBench, "name", "holidays")
+    result = run(place, "bits", "study.methods=[itq]", "study.metric=mAP", "study.bits=[16]")
+    drawn = {line.get_label(): line.get_ydata() for line in result.figure.axes[0].lines}
+    np.testing.assert_allclose(drawn["itq, published (uth, vgg19_fc6)"], [0.367, 0.537, 0.66, 0.715])
+    assert [row["bits"] for row in result.rows] == [16]
+
+
+def test_views_are_the_matches_of_methods_that_need_pairs(place: Path):
+    bench = hashing_bench(configured(place))
+    assert len(bench.photos) == 40
+    assert len(bench.with_views) == 80
+    np.testing.assert_array_equal(bench.pairs, [[row, row + 40] for row in range(40)])
+    np.testing.assert_array_equal(bench.with_views[:40], bench.photos)
+
+
+def test_unreadable_photos_are_left_out(place: Path, tmp_path: Path):
+    root = write_objects(tmp_path / "photos", objects=3, views=3)
+    (root / "object01" / "view1.jpg").write_bytes(b"no photo")
+    bench = hashing_bench(configured(place, f"data.root={root}"))
+    assert len(bench.photos) == len(bench.queries) == len(bench.bench.task.queries) == 8
+    assert bench.readable.sum() == 8
+    assert len(bench.database) == 9
+    assert len(bench.with_views) == 16
+    assert bench.pairs.tolist() == [[row, row + 8] for row in range(8)]
+    report = bench.report(bench.fit(["hashing=lsh"]))
+    assert report.counts["queries"] == 8
+
+
+def test_layers_shrink_by_one_factor():
+    assert layer_sizes(8192, 64, 1) == [64]
+    assert layer_sizes(8192, 128, 2) == [1024, 128]
+    assert layer_sizes(4096, 64, 3) == [1024, 256, 64]
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "said"),
+    [
+        ("bits", "study.bits=[7]", "positive multiples of 8"),
+        ("bits", "study.metric=best", "choose one of mAP"),
+        ("bits", "study.methods=[magic]", "magic"),
+        ("float_loss", "study.methods=[itq,niphash] bits=4096", "can make such a code"),
+        ("depth", "study.depths=[0]", "from 1 on"),
+        ("margins", "study.every=50", "a multiple of 100"),
+    ],
+)
+def test_impossible_options_are_refused(place: Path, name: str, override: str, said: str):
+    with pytest.raises(InputError, match=said):
+        run(place, name, *override.split())
