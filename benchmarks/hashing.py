@@ -5,8 +5,8 @@ python benchmarks/hashing.py --photos ../shared/data/ukbench --weights ../shared
 Each fold's 25 objects are tested (every photo a query), and every method is fitted without labels on the
 photos of the other folds; a method that learns from views also sees ``--views`` random views of those. The
 database is the fold's 100 photos, or with ``--database all`` all 500, the other folds' as distractors. Fisher
-vectors are fitted on the sample's fit photos. A method is a choice of conf/hashing; ``itq+views`` gives it the
-views as further photos, ``niphash:neighbours=0`` sets one of its options. Ratios are to ITQ, with paired
+vectors are fitted on the sample's fit photos. A method is a choice of conf/hashing; ``itq+views`` gives it
+the views as further photos, ``niphash:neighbours=0`` sets one of its options. Ratios are to ITQ, with paired
 bootstrap 95 % intervals over queries. What was described and measured is kept in ``--folder``, so a run that
 was stopped goes on; a method that has changed needs its files in ``<folder>/scores`` deleted.
 """
