@@ -1,4 +1,4 @@
-"""Does the descriptor stay the same when the query turns? (practical guide, section 4; method.md 8)"""
+"""Does the descriptor stay the same when the query turns? (arXiv 1508.02496)"""
 
 from collections.abc import Mapping, Sequence
 
@@ -53,6 +53,7 @@ def rotation(
     axes = figure.add_subplot()
     curves(axes, rows, "degrees", _published())
     axes.set(xlabel="angle of the query (degrees)", ylabel="mean average precision", ylim=(0, 1.03))
+    axes.set_xticks(range(0, int(max(views)) + 1, 45))
     axes.set_title(f"{bench.task.name}: {len(bench.task.queries)} queries turned, 95 % bands", fontsize=11)
     return StudyResult("rotation", rows, figure, _sentence(rows, list(chosen), bench.task.name))
 

@@ -1,4 +1,4 @@
-"""How small may the query be? (practical guide, section 4; method.md 8)"""
+"""How small may the query be? (arXiv 1508.02496)"""
 
 from collections.abc import Mapping, Sequence
 
