@@ -61,6 +61,7 @@ def test_every_study_writes_table_picture_and_sentence(name: str, place: Path, t
     assert (tmp_path / f"{name}.txt").read_text().count("\n") == 1
     said = [line for line in lines if f"{float(line['value']):.3f}" in result.sentence]
     assert len(said) >= 2, "the sentence says what the table holds"
+    assert "transductive" in result.sentence
     for axes in result.figure.axes:
         assert axes.get_xlabel()
         assert axes.get_ylabel()
@@ -133,6 +134,14 @@ def test_unreadable_photos_are_left_out(place: Path, tmp_path: Path):
     assert bench.pairs.tolist() == [[row, row + 8] for row in range(8)]
     report = bench.report(bench.fit(["hashing=lsh"]))
     assert report.counts["queries"] == 8
+
+
+def test_photos_of_another_folder_make_no_transductive_study(place: Path, tmp_path: Path):
+    others = write_objects(tmp_path / "others", objects=4, views=2, side=150)
+    bench = hashing_bench(configured(place, f"fit.root={others}"), views=False)
+    assert len(bench.photos) == len(bench.with_views) == 8
+    assert not bench.transductive
+    assert "transductive" not in bench.title + bench.footnote
 
 
 def test_layers_shrink_by_one_factor():

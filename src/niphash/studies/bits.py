@@ -74,7 +74,7 @@ def bits(
     )
     float_line(axes, exact, metric)
     bits_axis(axes, bits)
-    finish(axes, metric, f"{bench.name}: hashing methods against code length")
+    finish(axes, metric, f"{bench.title}: hashing methods against code length")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     shown = min(base, key=lambda length: abs(length - int(cfg.bits)))
     return StudyResult("bits", rows, figure, _ranked(bench, reports, exact, shown, metric))
@@ -110,8 +110,8 @@ def _ranked(
     first = next(iter(reports))
     best = order[0] if order[0] != first or len(order) == 1 else order[1]
     gain = paired(at[first], at[best], metric, int(bench.cfg.seed))
-    against = "" if best == first else f"; {best} is {gain} above {first} (95 % interval, paired by query)"
-    return f"{said}; float descriptor {exact.means[metric]:.3f}{against}."
+    against = "" if best == first else f"; {best} is {gain} above {first}"
+    return f"{said}; float descriptor {exact.means[metric]:.3f}{against} ({bench.footnote})."
 
 
 def float_loss(
@@ -146,8 +146,8 @@ def float_loss(
         f"{bench.name}, {label(metric)}: the best code of {length} bits, {best}, keeps "
         f"{reports[best].means[metric] / exact.means[metric]:.1%} of the float descriptor "
         f"({reports[best].means[metric]:.3f} of {exact.means[metric]:.3f}, "
-        f"{paired(exact, reports[best], metric, int(cfg.seed))}; 95 % interval, paired by query) "
-        f"in a {float_row['bits'] / length:.0f}th of its bits."
+        f"{paired(exact, reports[best], metric, int(cfg.seed))}) "
+        f"in 1/{float_row['bits'] / length:.0f} of its bits ({bench.footnote})."
     )
     return StudyResult("float_loss", rows, _draw_loss(bench, reports, exact, metric, published), sentence)
 
@@ -175,11 +175,19 @@ def _draw_loss(
         said = f"float, published ({number.paper}, {number.descriptor})"
         axes.axvline(number.value, color="C1", ls="--", lw=1, label=said)
     axes.plot([], [], color="C0", marker="o", label="measured, 95 % interval")
-    axes.plot([], [], color="C1", marker="D", mfc="none", ls="", label="published, same method and bits")
+    axes.plot(
+        [],
+        [],
+        color="C1",
+        marker="D",
+        mfc="none",
+        ls="",
+        label="published on the whole data set, same method and bits",
+    )
     axes.set_yticks(range(len(order)), order)
     axes.set_xlabel(f"{label(metric)} (0 to {4 if metric == 'ukb' else 1})")
     axes.set_ylabel("hashing method")
-    axes.set_title(f"{bench.name}: codes of {bench.cfg.bits} bits beside the float descriptor", fontsize=10)
+    axes.set_title(f"{bench.title}: codes of {bench.cfg.bits} bits beside the float descriptor", fontsize=10)
     axes.grid(alpha=0.3, axis="x")
     axes.legend(fontsize=7)
     return figure

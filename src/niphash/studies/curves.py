@@ -15,6 +15,7 @@ from niphash.studies.published import Published, find_published
 PAPER_NAMES: Mapping[str, tuple[str, ...]] = {
     "none": ("rbm",),
     "rbmh": ("rbmh",),
+    "rbm": ("rbmh",),
     "rbm_stack": ("rbm_stack", "deephash"),
     "rbm_siamese": ("deephash+",),
     "rbm_triplet": ("uth",),

@@ -58,7 +58,7 @@ def depth(
     draw(axes, [curve(NAMES.get(name, name), at, metric) for name, at in reports.items()])
     axes.set_xticks(list(depths))
     axes.set_xlabel(f"number of layers, from {dim} dimensions to {bits} bits")
-    finish(axes, metric, f"{bench.name}: depth of the stack, {bits} bits")
+    finish(axes, metric, f"{bench.title}: depth of the stack, {bits} bits")
     return StudyResult("depth", rows, figure, _sentence(bench, reports, metric))
 
 
@@ -78,4 +78,4 @@ def _sentence(bench: HashingBench, reports: dict[str, dict[int, Report]], metric
             f"{gain} above {one} ({at[one].means[metric]:.3f})"
         )
     what = f"{bench.name}, {bench.cfg.bits} bits, {label(metric)}"
-    return f"{what}: {'; '.join(parts)} (95 % intervals, paired by query)."
+    return f"{what}: {'; '.join(parts)} ({bench.footnote})."

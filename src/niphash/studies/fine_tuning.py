@@ -108,7 +108,7 @@ def _draw(bench: HashingBench, reports: Mapping[str, Mapping[int, Report]], metr
     draw(axes, [curve(variant, dict(at), metric) for variant, at in reports.items()])
     float_line(axes, exact, metric)
     axes.set_xlabel("iterations of fine-tuning")
-    finish(axes, metric, f"{bench.name}, {bench.cfg.bits} bits, fitted on {len(bench.photos)} photos")
+    finish(axes, metric, f"{bench.title}: {bench.cfg.bits} bits, fitted on {len(bench.photos)} photos")
     return figure
 
 
@@ -126,5 +126,5 @@ def _sentence(bench: HashingBench, reports: Mapping[str, Mapping[int, Report]], 
     ends = [at[max(at)] for at in reports.values()]
     return (
         f"{bench.name}, {bench.cfg.bits} bits, {label(metric)}: {'; '.join(parts)}; "
-        f"{one} is {paired(ends[1], ends[0], metric, seed)} above {other} (95 % intervals, paired by query)."
+        f"{one} is {paired(ends[1], ends[0], metric, seed)} above {other} ({bench.footnote})."
     )

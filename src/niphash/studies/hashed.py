@@ -17,6 +17,7 @@ from niphash.evaluation.evaluator import Report, evaluate
 from niphash.hashing.hasher import Hasher, TrainerFactory
 from niphash.hashing.pq import PQ
 from niphash.pipeline.fitting import view_pairs, with_views
+from niphash.pipeline.provenance import checksums, share_a_photo
 from niphash.search.distances import AsymmetricDistances, Distances, HammingDistances
 from niphash.search.ranking import rank
 from niphash.studies.measured import Bench, metric_of_record, paired, prepare, variant
@@ -35,6 +36,8 @@ class HashingBench:
         photos: float32 [M, D], the readable fit photos.
         with_views: float32 [M', D], the same photos and their random views, for methods that need pairs.
         pairs: int64 [P, 2], rows of ``with_views`` that match.
+        fitted_on: Where the fit photos come from.
+        transductive: Whether a fit photo is, byte for byte, among the tested ones.
     """
 
     bench: Bench
@@ -43,6 +46,8 @@ class HashingBench:
     photos: np.ndarray
     with_views: np.ndarray
     pairs: np.ndarray
+    fitted_on: str
+    transductive: bool
 
     @property
     def cfg(self) -> DictConfig:
@@ -53,6 +58,18 @@ class HashingBench:
     def name(self) -> str:
         """Name of the data set."""
         return self.bench.task.name
+
+    @property
+    def title(self) -> str:
+        """The data set, for the top of a picture."""
+        remark = " (transductive)" if self.transductive else ""
+        return f"{self.name}{remark}, {len(self.queries)} queries"
+
+    @property
+    def footnote(self) -> str:
+        """What the end of a sentence says of intervals and fit set."""
+        remark = ", transductive: tested photos are among them" if self.transductive else ""
+        return f"95 % intervals, paired by query; fitted on {self.fitted_on}{remark}"
 
     @property
     def readable(self) -> np.ndarray:
@@ -133,9 +150,11 @@ def hashing_bench(cfg: DictConfig, views: bool = True, queries: int | None = Non
     pairs = view_pairs(len(parts[0]), copies) if fit_set.pairs is None else fit_set.pairs
     rows, pairs = _readable_pairs(np.concatenate(parts), pairs)
     answered = _readable(asked)
+    fitted = checksums(fit_set.images)
+    transductive = any(share_a_photo(fitted, images) for images in (task.database, task.queries))
     bench = Bench(cfg, task.with_queries(np.flatnonzero(answered).tolist()))
     photos = parts[0][_readable(parts[0])]
-    return HashingBench(bench, asked[answered], database, photos, rows, pairs)
+    return HashingBench(bench, asked[answered], database, photos, rows, pairs, fit_set.source, transductive)
 
 
 def _readable(rows: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ def regularizer(
         [published_curves(bench.name, metric, name, published) for name in reports],
     )
     bits_axis(left, base)
-    finish(left, metric, f"{bench.name}: one RBM layer, by regulariser")
+    finish(left, metric, f"{bench.title}: one RBM layer, by regulariser")
     shown = min(base, key=lambda b: abs(b - int(cfg.bits)))
     for name, at in found.items():
         values = top_activations(at[shown][0], bench).ravel()
@@ -122,5 +122,5 @@ def _sentence(bench: HashingBench, reports: dict[str, dict[int, Report]], bits: 
     ]
     return (
         f"{bench.name}, one RBM layer of {bits} bits, {label(metric)}: {NAMES.get(first, first)} "
-        f"{base.means[metric]:.3f}; {'; '.join(parts)} (95 % intervals, paired by query)."
+        f"{base.means[metric]:.3f}; {'; '.join(parts)} ({bench.footnote})."
     )
