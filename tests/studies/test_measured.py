@@ -1,0 +1,80 @@
+"""What studies share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from niphash.config import compose
+from niphash.errors import InputError
+from niphash.studies.measured import paired, prepare, selected, variant
+
+
+@pytest.fixture
+def cfg(object_folder: Path, tmp_path: Path):
+    return compose(
+        [
+            *("data=folder", f"data.root={object_folder}", f"paths.data_dir={tmp_path}"),
+            *("backbone=squeezenet", "backbone.weights=random", "backbone.size=64", "pooling=mean"),
+        ]
+    )
+
+
+def test_a_variant_takes_choices_and_values_and_leaves_the_original_alone(cfg):
+    before = OmegaConf.to_yaml(cfg)
+    changed = variant(cfg, ["pooling=nip", "pooling.rotations=5", "backbone.layer=features.5"])
+    assert (changed.pooling.rotations, changed.pooling.scales) == (5, 10)
+    assert changed.descriptor.pooling.rotations == 5
+    assert changed.descriptor.backbone.layer == "features.5"
+    assert changed.backbone.size == 64
+    assert OmegaConf.to_yaml(cfg) == before
+
+
+@pytest.mark.parametrize("override", ["pooling=meen", "pooling.rotatoins=5", "bitz=64"])
+def test_a_variant_of_nothing_is_refused(cfg, override: str):
+    with pytest.raises(InputError, match=override.partition("=")[0]):
+        variant(cfg, [override])
+
+
+def test_only_known_names_are_selected():
+    assert selected({"a": 1, "b": 2}, ["b"]) == {"b": 2}
+    assert selected({"a": 1, "b": 2}, None) == {"a": 1, "b": 2}
+    with pytest.raises(InputError, match="choose from a, b"):
+        selected({"a": 1, "b": 2}, ["c"])
+
+
+def test_a_draw_of_queries_keeps_their_ground_truth(cfg):
+    whole, drawn = prepare(cfg).task, prepare(cfg, queries=5).task
+    assert len(drawn.queries) == 5
+    for name, truth in zip(drawn.queries.ids, drawn.relevance, strict=True):
+        original = whole.relevance[whole.queries.ids.index(name)]
+        np.testing.assert_array_equal(truth.relevant, original.relevant)
+    with pytest.raises(InputError, match="two queries"):
+        prepare(cfg, queries=1)
+
+
+def test_a_report_is_the_mean_of_naive_average_precisions(cfg):
+    bench = prepare(cfg)
+    describe = bench.describer()
+    queries, database = describe(bench.task.queries), describe(bench.task.database)
+    expected = []
+    for query, truth in zip(queries, bench.task.relevance, strict=True):
+        order = [i for i in np.argsort(-(database @ query), kind="stable") if i not in truth.junk]
+        hits = [rank for rank, i in enumerate(order, 1) if i in truth.relevant]
+        expected.append(np.mean([n / rank for n, rank in enumerate(hits, 1)]))
+    assert bench.report(queries, database).means["mAP"] == pytest.approx(np.mean(expected), abs=1e-3)
+    # a second, useless copy of the database changes nothing
+    assert bench.report(queries, database, -database).means == bench.report(queries, database).means
+
+
+def test_paired_differences_are_those_of_the_queries(cfg):
+    bench = prepare(cfg)
+    first, second = (
+        bench.report(describe(bench.task.queries), describe(bench.task.database))
+        for describe in (bench.describer(), bench.describer(["pooling=max"]))
+    )
+    change = paired(first, second, "mAP")
+    assert change.mean == pytest.approx(second.means["mAP"] - first.means["mAP"])
+    assert change.low <= change.mean <= change.high
+    assert paired(first, first, "mAP") == (0, 0, 0)
