@@ -119,6 +119,7 @@ def test_drawn_pairs_match_and_others_do_not(object_folder: Path, tmp_path: Path
         ("rotation", "study.step=0"),
         ("rotation", "study.angles=[]"),
         ("rotation", "study.only=[nipp]"),
+        ("rotation", "data.pool_database=sum"),
         ("scale", "study.ratios=[0]"),
         ("layers", "study.layers=[]"),
         ("matching_pairs", "study.pairs=1"),

@@ -24,11 +24,14 @@ def curve_rows(
         column: What the keys of ``views`` are, for instance ``"degrees"``.
         views: How the queries are seen.
         database_view: How the database images are seen (where they are not pooled over rotations).
+
+    Raises:
+        InputError: an override names nothing; found before any photo is described.
     """
+    poolings = [database_pooling(variant(bench.cfg, overrides).data) for overrides in descriptors.values()]
     rows = []
-    for name, overrides in descriptors.items():
+    for (name, overrides), pooling in zip(descriptors.items(), poolings, strict=True):
         describe = bench.describer(overrides)
-        pooling = database_pooling(variant(bench.cfg, overrides).data)
         if pooling is None:
             copies = [describe(bench.task.database.with_view(database_view))]
         else:
