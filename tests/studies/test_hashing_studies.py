@@ -1,6 +1,8 @@
 """Every hashing study runs on real photos at a small size, and says what it measured."""
 
 import csv
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +49,17 @@ def run(place: Path, name: str, *overrides: str) -> StudyResult:
     return build(cfg.study, _partial_=True)(cfg=cfg)
 
 
+@pytest.fixture(scope="module")
+def answered(place: Path) -> Callable[[str], StudyResult]:
+    """A function that runs the study of a name once."""
+    return cache(lambda name: run(place, name))
+
+
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_writes_table_picture_and_sentence(name: str, place: Path, tmp_path: Path):
-    result = run(place, name)
+def test_every_study_writes_table_picture_and_sentence(
+    name: str, answered: Callable[[str], StudyResult], tmp_path: Path
+):
+    result = answered(name)
     result.write(tmp_path)
     with (tmp_path / f"{name}.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -68,8 +78,8 @@ def test_every_study_writes_table_picture_and_sentence(name: str, place: Path, t
         assert axes.get_title()
 
 
-def test_one_seed_one_result(place: Path):
-    assert run(place, "regularizer").rows == run(place, "regularizer").rows
+def test_one_seed_one_result(place: Path, answered: Callable[[str], StudyResult]):
+    assert run(place, "regularizer").rows == answered("regularizer").rows
 
 
 def test_a_study_leaves_the_configuration_as_it_was(place: Path):
@@ -79,24 +89,24 @@ def test_a_study_leaves_the_configuration_as_it_was(place: Path):
     assert cfg == before
 
 
-def test_codes_that_cannot_be_made_are_left_out(place: Path):
-    made = {(row["method"], row["bits"]) for row in run(place, "bits").rows}
+def test_codes_that_cannot_be_made_are_left_out(answered: Callable[[str], StudyResult]):
+    made = {(row["method"], row["bits"]) for row in answered("bits").rows}
     # descriptors of 256 dimensions have no 512 directions to choose from; random hyperplanes need none
     assert made == {(name, length) for name in ("itq", "lsh", "niphash") for length in (8, 16)} | {
         ("lsh", 512)
     }
 
 
-def test_fine_tuning_is_followed_from_one_stack(place: Path):
-    rows = run(place, "margins").rows
+def test_fine_tuning_is_followed_from_one_stack(answered: Callable[[str], StudyResult]):
+    rows = answered("margins").rows
     assert [row["iterations"] for row in rows] == [0, 100, 200] * 2
     at_start = [row["value"] for row in rows if row["iterations"] == 0]
     assert at_start[0] == at_start[1]
     assert len({row["value"] for row in rows}) > 1
 
 
-def test_differences_are_paired_by_query(place: Path):
-    rows = run(place, "float_loss").rows
+def test_differences_are_paired_by_query(answered: Callable[[str], StudyResult]):
+    rows = answered("float_loss").rows
     exact, *codes = rows
     assert exact["method"] == "float"
     assert exact["difference"] == 0

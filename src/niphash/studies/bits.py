@@ -74,8 +74,7 @@ def bits(
     )
     float_line(axes, exact, metric)
     bits_axis(axes, bits)
-    finish(axes, metric, f"{bench.title}: hashing methods against code length")
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    finish(axes, metric, f"{bench.title}: hashing methods against code length", outside=True)
     shown = min(base, key=lambda length: abs(length - int(cfg.bits)))
     return StudyResult("bits", rows, figure, _ranked(bench, reports, exact, shown, metric))
 

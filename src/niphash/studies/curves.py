@@ -80,8 +80,8 @@ def draw(axes: Axes, measured: Sequence[Curve], published: Sequence[Sequence[Cur
 
 
 def _style(number: int) -> dict[str, Any]:
-    """Return colour and marker of the curve ``number``; ten colours, then other markers."""
-    return {"color": f"C{number % 10}", "marker": "os^"[number // 10 % 3], "ms": 4}
+    """Return colour and marker of the curve ``number``; markers tell curves apart that lie on each other."""
+    return {"color": f"C{number % 10}", "marker": "os^Dvp*"[number % 7], "ms": 5}
 
 
 def bits_axis(axes: Axes, bits: Iterable[int]) -> None:
@@ -92,12 +92,16 @@ def bits_axis(axes: Axes, bits: Iterable[int]) -> None:
     axes.set_xlabel("code length [bits]")
 
 
-def finish(axes: Axes, metric: str, title: str) -> None:
-    """Name the y axis, add grid, title and legend."""
+def finish(axes: Axes, metric: str, title: str, outside: bool = False) -> None:
+    """Name the y axis, add grid, title and legend (beside the axes if ``outside``), measured curves first."""
     axes.set_ylabel(f"{label(metric)} (0 to {4 if metric == 'ukb' else 1}), 95 % intervals")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    entries = sorted(
+        zip(*axes.get_legend_handles_labels(), strict=True), key=lambda entry: "published" in entry[1]
+    )
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if outside else {}
+    axes.legend(*zip(*entries, strict=True), fontsize=7, **place)
 
 
 def one_panel(width: float = 7.5) -> tuple[Figure, Axes]:
