@@ -125,6 +125,14 @@ def test_published_numbers_are_drawn_beside_ours_and_stay_out_of_the_table(
     assert [row["bits"] for row in result.rows] == [16]
 
 
+def test_published_numbers_cross_the_curves_of_fine_tuning(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(HashingBench, "name", "holidays")
+    result = run(place, "triplets", "study.metric=mAP", "bits=64", "hashing.layers=[64]")
+    drawn = {line.get_label(): line.get_ydata()[0] for line in result.figure.axes[0].lines}
+    assert drawn["uth, published (uth, vgg19_fc6)"] == 0.571
+    assert drawn["rbm_stack, published (uth, vgg19_fc6)"] == 0.516
+
+
 def test_views_are_the_matches_of_methods_that_need_pairs(place: Path):
     bench = hashing_bench(configured(place))
     assert len(bench.photos) == 40

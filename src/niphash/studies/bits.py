@@ -109,7 +109,7 @@ def _ranked(
     first = next(iter(reports))
     best = order[0] if order[0] != first or len(order) == 1 else order[1]
     gain = paired(at[first], at[best], metric, int(bench.cfg.seed))
-    against = "" if best == first else f"; {best} is {gain} above {first}"
+    against = "" if best == first else f"; {best} less {first}: {gain}"
     return f"{said}; float descriptor {exact.means[metric]:.3f}{against} ({bench.footnote})."
 
 

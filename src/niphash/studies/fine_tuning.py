@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.hashing.stack import RBMStack, Stack
-from niphash.studies.curves import curve, draw, finish, float_line, one_panel
+from niphash.studies.curves import curve, draw, finish, float_line, one_panel, published_numbers
 from niphash.studies.hashed import HashingBench, chosen_metric, difference_columns, hashing_bench
 from niphash.studies.measured import label, measured, paired
 from niphash.studies.result import StudyResult
@@ -17,7 +17,9 @@ from niphash.studies.result import StudyResult
 Variants = Mapping[str, Sequence[str]]
 
 
-def margins(cfg: DictConfig, every: int, metric: str | None, queries: int | None) -> StudyResult:
+def margins(
+    cfg: DictConfig, every: int, metric: str | None, queries: int | None, published: Sequence[str]
+) -> StudyResult:
     """Compare the dual with the single margin of Siamese fine-tuning (DeepHash, section 3.3).
 
     Args:
@@ -25,15 +27,18 @@ def margins(cfg: DictConfig, every: int, metric: str | None, queries: int | None
         every: Iterations between two points of the curve, a multiple of 100.
         metric: ``None`` for the metric of record of the data set.
         queries: At most so many queries; ``None`` for all.
+        published: Descriptors whose published numbers are drawn.
 
     Raises:
         InputError: an option cannot be used, or there are no pairs.
     """
     variants = {"dual margin": ["hashing.loss=dual"], "single margin": ["hashing.loss=single"]}
-    return along_training("margins", cfg, variants, every, metric, queries, views=True)
+    return along_training("margins", cfg, variants, every, metric, queries, published, views=True)
 
 
-def triplets(cfg: DictConfig, every: int, metric: str | None, queries: int | None) -> StudyResult:
+def triplets(
+    cfg: DictConfig, every: int, metric: str | None, queries: int | None, published: Sequence[str]
+) -> StudyResult:
     """Compare threshold with uniform sampling of triplets (UTH, section 2.3).
 
     Arguments and errors as of :func:`margins`; ``cfg`` has ``hashing=rbm_triplet``.
@@ -42,16 +47,18 @@ def triplets(cfg: DictConfig, every: int, metric: str | None, queries: int | Non
         "threshold sampling": ["hashing.sampling=threshold"],
         "uniform sampling": ["hashing.sampling=uniform"],
     }
-    return along_training("triplets", cfg, variants, every, metric, queries)
+    return along_training("triplets", cfg, variants, every, metric, queries, published)
 
 
-def start(cfg: DictConfig, every: int, metric: str | None, queries: int | None) -> StudyResult:
+def start(
+    cfg: DictConfig, every: int, metric: str | None, queries: int | None, published: Sequence[str]
+) -> StudyResult:
     """Compare triplet fine-tuning of a trained stack with that of random weights (UTH, section 3).
 
     Arguments and errors as of :func:`margins`; ``cfg`` has ``hashing=rbm_triplet``.
     """
     variants = {"RBM start": ["hashing.start=rbm"], "random start": ["hashing.start=random"]}
-    return along_training("start", cfg, variants, every, metric, queries)
+    return along_training("start", cfg, variants, every, metric, queries, published)
 
 
 def along_training(
@@ -61,6 +68,7 @@ def along_training(
     every: int,
     metric: str | None,
     queries: int | None,
+    published: Sequence[str],
     views: bool = False,
 ) -> StudyResult:
     """Fine-tune each variant, measured every so many iterations; the first is compared with the second."""
@@ -79,7 +87,9 @@ def along_training(
         for variant, at in reports.items()
         for iterations, report in at.items()
     ]
-    return StudyResult(name, rows, _draw(bench, reports, metric), _sentence(bench, reports, metric))
+    return StudyResult(
+        name, rows, _draw(bench, reports, metric, published), _sentence(bench, reports, metric)
+    )
 
 
 def _follow(bench: HashingBench, overrides: Sequence[str], every: int) -> dict[int, Report]:
@@ -102,11 +112,21 @@ def _frozen(stack: Stack, bench: HashingBench) -> RBMStack:
     return hasher
 
 
-def _draw(bench: HashingBench, reports: Mapping[str, Mapping[int, Report]], metric: str) -> Figure:
+def _draw(
+    bench: HashingBench,
+    reports: Mapping[str, Mapping[int, Report]],
+    metric: str,
+    published: Sequence[str],
+) -> Figure:
     figure, axes = one_panel()
     exact = bench.float_report()
     draw(axes, [curve(variant, dict(at), metric) for variant, at in reports.items()])
     float_line(axes, exact, metric)
+    for method, dashes in (("rbm_stack", ":"), ("rbm_siamese", "--"), ("rbm_triplet", "--")):
+        for number in published_numbers(bench.name, metric, method, published):
+            if number.bits == bench.cfg.bits:
+                said = f"{number.method}, published ({number.paper}, {number.descriptor})"
+                axes.axhline(number.value, color="grey", ls=dashes, lw=1, label=said)
     axes.set_xlabel("iterations of fine-tuning")
     finish(axes, metric, f"{bench.title}: {bench.cfg.bits} bits, fitted on {len(bench.photos)} photos")
     return figure
@@ -126,5 +146,5 @@ def _sentence(bench: HashingBench, reports: Mapping[str, Mapping[int, Report]], 
     ends = [at[max(at)] for at in reports.values()]
     return (
         f"{bench.name}, {bench.cfg.bits} bits, {label(metric)}: {'; '.join(parts)}; "
-        f"{one} is {paired(ends[1], ends[0], metric, seed)} above {other} ({bench.footnote})."
+        f"{one} less {other}: {paired(ends[1], ends[0], metric, seed)} ({bench.footnote})."
     )
