@@ -24,8 +24,9 @@ def rotation(
     angles: Sequence[float] | None = None,
     queries: int | None = None,
     only: Sequence[str] | None = None,
+    disc_database: bool = False,
 ) -> StudyResult:
-    """Measure mAP against the angle of the queries; queries and database are cut to their central discs.
+    """Measure mAP against the angle of the queries, which are cut to their central discs.
 
     Args:
         cfg: A composed ``conf/train.yaml``.
@@ -34,6 +35,8 @@ def rotation(
         angles: Angles in degrees, in place of ``step``; the first is what the others are compared with.
         queries: So many queries at most, drawn at random.
         only: Names of those of ``descriptors`` to measure; all by default.
+        disc_database: Whether database images are cut to their discs too, so that the turn is all that
+            differs; by default they stay whole, as ``data.rotate_query`` leaves them.
 
     Raises:
         InputError: an impossible value, or the data set is not there.
@@ -47,7 +50,7 @@ def rotation(
     chosen = selected(dict(descriptors), only)
     bench = prepare(cfg, queries)
     views = {float(angle): RotatedDisc(float(angle)) for angle in angles}
-    rows = curve_rows(bench, chosen, "degrees", views, database_view=RotatedDisc(0.0))
+    rows = curve_rows(bench, chosen, "degrees", views, RotatedDisc(0.0) if disc_database else None)
 
     figure = blank_figure(9, 5.5)
     axes = figure.add_subplot()
