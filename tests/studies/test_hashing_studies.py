@@ -123,6 +123,8 @@ def test_published_numbers_are_drawn_beside_ours_and_stay_out_of_the_table(
     drawn = {line.get_label(): line.get_ydata() for line in result.figure.axes[0].lines}
     np.testing.assert_allclose(drawn["itq, published (uth, vgg19_fc6)"], [0.367, 0.537, 0.66, 0.715])
     assert [row["bits"] for row in result.rows] == [16]
+    ticks = [label.get_text() for label in result.figure.axes[0].get_xticklabels()]
+    assert ticks == ["16", "32", "64", "128", "256"]
 
 
 def test_published_numbers_cross_the_curves_of_fine_tuning(place: Path, monkeypatch: pytest.MonkeyPatch):

@@ -72,8 +72,8 @@ def bits(
         [curve(name, at, metric) for name, at in reports.items()],
         [published_curves(bench.name, metric, name, published) for name in reports],
     )
+    bits_axis(axes)
     float_line(axes, exact, metric)
-    bits_axis(axes, bits)
     finish(axes, metric, f"{bench.title}: hashing methods against code length", outside=True)
     shown = min(base, key=lambda length: abs(length - int(cfg.bits)))
     return StudyResult("bits", rows, figure, _ranked(bench, reports, exact, shown, metric))

@@ -1,9 +1,10 @@
 """Pictures of the hashing studies: measured curves with their intervals, published ones beside them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -84,10 +85,12 @@ def _style(number: int) -> dict[str, Any]:
     return {"color": f"C{number % 10}", "marker": "os^Dvp*"[number % 7], "ms": 5}
 
 
-def bits_axis(axes: Axes, bits: Iterable[int]) -> None:
-    """Make x a logarithmic axis of code lengths."""
+def bits_axis(axes: Axes) -> None:
+    """Make x a logarithmic axis of the code lengths drawn; call it before anything else crosses the axes."""
+    drawn = [np.asarray(line.get_xdata(), np.int64) for line in axes.get_lines()]
+    lengths = np.unique(np.concatenate(drawn)).tolist()
     axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted(set(bits)), [str(b) for b in sorted(set(bits))])
+    axes.set_xticks(lengths, [str(length) for length in lengths])
     axes.minorticks_off()
     axes.set_xlabel("code length [bits]")
 

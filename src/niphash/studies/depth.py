@@ -73,9 +73,9 @@ def _sentence(bench: HashingBench, reports: dict[str, dict[int, Report]], metric
         best = max(at, key=lambda layers: at[layers].means[metric])
         one = next(iter(at))
         gain = paired(at[one], at[best], metric, int(bench.cfg.seed))
-        parts.append(
-            f"{NAMES.get(name, name)}: best with {best} layers ({at[best].means[metric]:.3f}), "
-            f"{gain} above {one} ({at[one].means[metric]:.3f})"
-        )
-    what = f"{bench.name}, {bench.cfg.bits} bits, {label(metric)}"
+        over = "" if best == one else f", {gain} above {one} ({at[one].means[metric]:.3f})"
+        values = ", ".join(f"{report.means[metric]:.3f}" for report in at.values())
+        parts.append(f"{NAMES.get(name, name)} {values}, best with {best}{over}")
+    depths = ", ".join(map(str, next(iter(reports.values()))))
+    what = f"{bench.name}, {bench.cfg.bits} bits, {label(metric)} with {depths} layers"
     return f"{what}: {'; '.join(parts)} ({bench.footnote})."

@@ -72,7 +72,7 @@ def regularizer(
         [curve(NAMES.get(name, name), at, metric) for name, at in reports.items()],
         [published_curves(bench.name, metric, name, published) for name in reports],
     )
-    bits_axis(left, base)
+    bits_axis(left)
     finish(left, metric, f"{bench.title}: one RBM layer, by regulariser")
     shown = min(base, key=lambda b: abs(b - int(cfg.bits)))
     for name, at in found.items():
