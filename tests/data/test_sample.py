@@ -6,11 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
-from niphash.data import sample
+from niphash.data import sample, sample_pictures
 from niphash.data.sample import SampleData
 from niphash.errors import InputError
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"objects": 12, "views": 2, "distractors": 9, "fit": 11}
 
 
@@ -21,13 +23,6 @@ def contents(root: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> SampleData:
     data = SampleData(tmp_path_factory.mktemp("a") / "sample", **SMALL)
-    data.prepare()
-    return data
-
-
-@pytest.fixture(scope="module")
-def default(tmp_path_factory: pytest.TempPathFactory) -> SampleData:
-    data = SampleData(tmp_path_factory.mktemp("default") / "sample")
     data.prepare()
     return data
 
@@ -45,26 +40,29 @@ def test_another_seed_draws_other_pictures(built: SampleData, tmp_path: Path) ->
     assert all((other.root / n).read_bytes() != (built.root / n).read_bytes() for n in names)
 
 
-def test_task_has_the_counts_and_the_ground_truth(default: SampleData) -> None:
-    task = default.task()
-    references = [i for i in task.database.ids if i.startswith("references/")]
-    assert len(references) >= 60
-    assert len(task.database) - len(references) >= 300
-    assert len(task.queries) == 5 * len(references)
+def test_task_has_the_counts_and_the_ground_truth(built: SampleData) -> None:
+    task = built.task()
+    assert (len(task.database), len(task.queries), len(built.fit_set())) == (12 + 9, 24, 11)
     assert len(set(task.database.ids)) == len(task.database)
-    counts = np.zeros(len(task.database), int)
-    for relevance in task.relevance:
+    assert len({task.database.checksum(i) for i in range(21)}) == 21
+    for query, relevance in enumerate(task.relevance):
         assert relevance.junk.size == 0
-        counts[relevance.relevant] += 1
-    assert counts[: len(references)].tolist() == [5] * len(references)
-    assert counts[len(references) :].sum() == 0
-    assert "320 random views of 64 flat objects" in task.protocol
-    assert len(default.fit_set()) == 800
-    for images in (task.database, task.queries, default.fit_set()):
-        for index in (0, len(images) - 1):
+        assert [task.database.ids[i] for i in relevance.relevant] == [f"references/{query // 2:04d}.jpg"]
+    assert "24 random views of 12 flat objects" in task.protocol
+    for images in (task.database, task.queries, built.fit_set()):
+        for index in range(0, len(images), 5):
             picture = images.image(index)
             assert picture.mode == "RGB"
-            assert 64 <= min(picture.size) <= max(picture.size) <= 400
+            assert 90 <= min(picture.size) <= max(picture.size) <= 700
+
+
+def test_default_counts_fit_the_photographs() -> None:
+    cfg = OmegaConf.load(REPOSITORY / "conf/data/sample.yaml")
+    assert (cfg.objects, cfg.views, cfg.distractors, cfg.fit) == (64, 5, 320, 800)
+    patches = sample_pictures.cut_patches(cfg.objects, cfg.seed)
+    assert len(patches.objects) == 64
+    assert all(max(patch.shape[:2]) == sample_pictures.SIDE for patch in patches.objects)
+    assert min(len(patches.distractors), len(patches.clutter), len(patches.fit)) > 100
 
 
 def matches(a: np.ndarray, b: np.ndarray) -> int:
@@ -80,28 +78,30 @@ def matches(a: np.ndarray, b: np.ndarray) -> int:
     source = np.array([points_a[m.queryIdx].pt for m in pairs])
     target = np.array([points_b[m.trainIdx].pt for m in pairs])
     _, inliers = cv2.findHomography(source, target, cv2.RANSAC, 4.0)
-    return 0 if inliers is None else int(inliers.sum())
+    if inliers is None:
+        return 0
+    agreeing = target[inliers.ravel() == 1]
+    return len(np.unique(agreeing.round(), axis=0))  # many points that match one are one
 
 
-def test_the_object_of_a_query_is_that_of_its_reference(default: SampleData) -> None:
+def test_the_object_of_a_query_is_that_of_its_reference(built: SampleData) -> None:
     """Geometry tells, which no part of the rendering knows of: most queries verify, none against another."""
-    task = default.task()
+    task = built.task()
     cv2.setRNGSeed(0)
     right = wrong = 0
-    chosen = range(0, len(task.queries), 16)
-    for query in chosen:
+    for query in range(len(task.queries)):
         picture = np.asarray(task.queries.image(query))
-        own = task.relevance[query].relevant[0]
-        right += matches(picture, np.asarray(task.database.image(own))) >= 10
-        wrong += matches(picture, np.asarray(task.database.image((own + 5) % 64))) >= 10
-    assert right >= 0.7 * len(chosen)
-    assert wrong <= 0.05 * len(chosen)
+        own = int(task.relevance[query].relevant[0])
+        right += matches(picture, np.asarray(task.database.image(own))) >= 12
+        wrong += matches(picture, np.asarray(task.database.image((own + 5) % 12))) >= 12
+    assert right >= 0.7 * len(task.queries)
+    assert wrong == 0
 
 
 def test_no_photograph_serves_two_purposes() -> None:
-    photos = sample.OBJECT_PHOTOS + sample.CLUTTER_PHOTOS + sample.FIT_PHOTOS
+    photos = sample_pictures.OBJECT_PHOTOS + sample_pictures.CLUTTER_PHOTOS + sample_pictures.FIT_PHOTOS
     assert len(set(photos)) == len(photos)
-    pixels = [sample.read_photo(*photo).tobytes() for photo in photos]
+    pixels = [sample_pictures.read_photo(*photo).tobytes() for photo in photos]
     assert len(set(pixels)) == len(photos)
 
 

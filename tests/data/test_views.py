@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from niphash.data.images import ImageSet
-from niphash.data.sample import read_photo
+from niphash.data.sample_pictures import read_photo
 from niphash.data.views import (
     FULL_SIDE,
     MEAN_PIXEL,

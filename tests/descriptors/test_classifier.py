@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torchvision.models import get_model
 
-from niphash.data.sample import read_photo
+from niphash.data.sample_pictures import read_photo
 from niphash.descriptors.classifier import (
     Classifier,
     build_network,

@@ -131,9 +131,7 @@ def frame(
     Returns:
         The homography to the pixels of the picture, and the picture's size.
     """
-    width, height = size
-    corners = np.array([[[0, 0], [width, 0], [width, height], [0, height]]], np.float64)
-    corners = cv2.perspectiveTransform(corners, homography)[0]
+    corners = _corners(homography, size)
     first, extent = corners.min(axis=0), np.ptp(corners, axis=0)
     shown = np.ceil(extent * sides)
     offset = (shown - extent) * place - first
@@ -141,15 +139,30 @@ def frame(
     return moved, (int(shown[0]), int(shown[1]))
 
 
+def _corners(homography: np.ndarray, size: Size) -> np.ndarray:
+    """Return where the corners of an object of ``size`` come to lie, float64 [4, 2]."""
+    width, height = size
+    corners = np.array([[[0, 0], [width, 0], [width, height], [0, height]]], np.float64)
+    return cv2.perspectiveTransform(corners, homography)[0]
+
+
 def paste(canvas: np.ndarray, patch: np.ndarray, homography: np.ndarray) -> np.ndarray:
     """Return ``canvas`` with ``patch`` laid on it through ``homography``, its edges anti-aliased."""
-    size = canvas.shape[1::-1]
-    warped = cv2.warpPerspective(
-        patch, homography, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
+    corners = _corners(homography, patch.shape[1::-1])
+    limit = np.array(canvas.shape[1::-1])
+    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, limit)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, limit)
+    result = canvas.copy()
+    if left >= right or top >= bottom:
+        return result
+    size = (int(right - left), int(bottom - top))
+    moved = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]]) @ homography
+    warped = cv2.warpPerspective(patch, moved, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     mask = np.full(patch.shape[:2], 255, np.uint8)
-    alpha = cv2.warpPerspective(mask, homography, size, flags=cv2.INTER_LINEAR)[..., None].astype(np.uint16)
-    return ((warped * alpha + canvas * (255 - alpha) + 127) // 255).astype(np.uint8)
+    alpha = cv2.warpPerspective(mask, moved, size, flags=cv2.INTER_LINEAR)[..., None].astype(np.uint16)
+    under = result[top:bottom, left:right]
+    result[top:bottom, left:right] = (warped * alpha + under * (255 - alpha) + 127) // 255
+    return result
 
 
 def enlarge(patch: np.ndarray, side: int) -> np.ndarray:
@@ -166,6 +179,31 @@ def shrink(picture: np.ndarray, factor: float) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
+def linocut(
+    picture: np.ndarray, radius: float, level: float, strength: float, ink: np.ndarray, paper: np.ndarray
+) -> np.ndarray:
+    """Return a print of ``picture`` in two colours.
+
+    There is ink where the picture is darker than its surroundings, Gaussian of ``radius`` pixels, by
+    ``level`` local standard deviations, so that smooth parts have marks as well.
+
+    Args:
+        picture: What is printed.
+        radius: Large values keep large dark areas, small ones leave their outlines.
+        level: Small values give more ink.
+        strength: Opacity of the print over the picture, 0 to 1.
+        ink: RGB.
+        paper: RGB.
+    """
+    grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.5)
+    darker = cv2.GaussianBlur(grey, (0, 0), radius) - grey
+    local = cv2.GaussianBlur(darker**2, (0, 0), 2 * radius)
+    darker /= np.sqrt(local + max(0.09 * float(np.mean(darker**2)), 1.0))
+    cover = np.clip(0.5 + 3.0 * (darker - level), 0, 1)[..., None]  # [H, W, 1]
+    colours = np.float32(paper) + cover * np.float32(ink - paper)
+    return cv2.addWeighted(picture.astype(np.float32), 1 - strength, colours, strength, 0.5).astype(np.uint8)
+
+
 def backdrop(patch: np.ndarray, size: Size, blur: float, rng: np.random.Generator) -> np.ndarray:
     """Return ``patch`` turned, enlarged and mirrored at its borders until it fills ``size``, out of focus."""
     scale, angle = rng.uniform(1.5, 3.0), rng.uniform(0, 2 * np.pi)
@@ -179,19 +217,19 @@ def backdrop(patch: np.ndarray, size: Size, blur: float, rng: np.random.Generato
 def light(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return ``picture`` under another light: exposure, contrast, colour cast and a gradient across it."""
     height, width = picture.shape[:2]
-    direction = rng.uniform(-0.25, 0.25, 2)
-    across = np.linspace(-1, 1, width)[None, :, None] * direction[0]
-    down = np.linspace(-1, 1, height)[:, None, None] * direction[1]
-    gain = rng.uniform(0.65, 1.25) * rng.uniform(0.92, 1.08, 3)  # [3]
-    contrast = rng.uniform(0.75, 1.15)
-    lit = ((picture - 128.0) * contrast + 128.0) * gain * (1 + across + down)
+    direction = rng.uniform(-0.15, 0.15, 2)
+    across = np.linspace(-direction[0], direction[0], width, dtype=np.float32)[None, :, None]
+    down = np.linspace(-direction[1], direction[1], height, dtype=np.float32)[:, None, None]
+    gain = (rng.uniform(0.65, 1.02) * rng.uniform(0.94, 1.06, 3)).astype(np.float32)  # [3]
+    contrast = np.float32(rng.uniform(0.7, 1.0))
+    lit = ((picture - np.float32(128)) * contrast + np.float32(128)) * (gain * (1 + across + down))
     return np.clip(np.rint(lit), 0, 255).astype(np.uint8)
 
 
 def sensor(picture: np.ndarray, blur: float, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """Return ``picture`` blurred (standard deviation in pixels) and with Gaussian noise (in grey levels)."""
+    """Return ``picture`` blurred (standard deviation in pixels) and with grey Gaussian noise (in levels)."""
     blurred = cv2.GaussianBlur(picture, (0, 0), blur) if blur > 0 else picture
-    grain = rng.standard_normal(picture.shape, np.float32) * np.float32(noise)
+    grain = rng.standard_normal((*picture.shape[:2], 1), np.float32) * np.float32(noise)
     return np.clip(np.rint(blurred + grain), 0, 255).astype(np.uint8)
 
 
