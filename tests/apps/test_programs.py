@@ -270,6 +270,12 @@ def test_a_trained_classifier_serves_as_backbone(object_folder: Path, tmp_path: 
     small = ("classifier.epochs=1", "classifier.size=64", "classifier.validation=0.34")
     run("train.py", *overrides, *small, "hydra.run.dir=classifier", cwd=tmp_path)
     weights = tmp_path / "classifier" / "classifier.pt"
-    backbone = ("backbone=squeezenet", f"backbone.weights={weights}", "pooling=mean", "hashing=lsh", "bits=16")
+    backbone = (
+        "backbone=squeezenet",
+        f"backbone.weights={weights}",
+        "pooling=mean",
+        "hashing=lsh",
+        "bits=16",
+    )
     run("train.py", "data=folder", f"data.root={object_folder}", *backbone, "hydra.run.dir=r", cwd=tmp_path)
     assert json.loads((tmp_path / "r" / "metrics.json").read_text())["descriptor"]["mAP"] > 0.1

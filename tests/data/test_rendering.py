@@ -98,17 +98,6 @@ def test_paste_at_whole_pixels_copies_and_leaves_the_rest(photo: np.ndarray) -> 
     assert np.array_equal(rendering.paste(canvas, patch, outside), canvas)
 
 
-def test_linocut_inks_what_is_darker_than_its_surroundings() -> None:
-    picture = np.full((80, 80, 3), 200, np.uint8)
-    picture[:, 38:42] = 20
-    ink, paper = np.array([10.0, 20, 30]), np.array([220.0, 230, 240])
-    printed = rendering.linocut(picture, 6.0, 0.3, 1.0, ink, paper)
-    assert np.abs(printed[:, 39:41] - ink).max() <= 1
-    assert np.abs(printed[:, :15] - paper).max() <= 1
-    half = rendering.linocut(picture, 6.0, 0.3, 0.5, ink, paper)
-    assert np.abs(half[:, :15].astype(float) - (paper + 200) / 2).max() <= 1
-
-
 def test_sensor_blurs_and_adds_the_asked_noise(photo: np.ndarray) -> None:
     rng = np.random.default_rng(0)
     grey = np.full((200, 200, 3), 128, np.uint8)

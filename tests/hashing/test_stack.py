@@ -182,7 +182,7 @@ def test_a_float16_file_map_trains_as_the_array_does(tmp_path):
 
 def test_two_processes_give_codes_of_the_same_quality_as_one(tmp_path):
     with initialize_config_dir(str(CONF), version_base=None):
-        trainer = instantiate(compose("train", ["trainer=ddp_sim"]).trainer)
+        trainer = instantiate(compose("train", ["trainer=ddp_sim", "trainer.precision=32-true"]).trainer)
     test = clusters(seed=0, count=800)[400:]
     one, two = quick(), quick()
     one.fit(clusters())

@@ -179,31 +179,6 @@ def shrink(picture: np.ndarray, factor: float) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def linocut(
-    picture: np.ndarray, radius: float, level: float, strength: float, ink: np.ndarray, paper: np.ndarray
-) -> np.ndarray:
-    """Return a print of ``picture`` in two colours.
-
-    There is ink where the picture is darker than its surroundings, Gaussian of ``radius`` pixels, by
-    ``level`` local standard deviations, so that smooth parts have marks as well.
-
-    Args:
-        picture: What is printed.
-        radius: Large values keep large dark areas, small ones leave their outlines.
-        level: Small values give more ink.
-        strength: Opacity of the print over the picture, 0 to 1.
-        ink: RGB.
-        paper: RGB.
-    """
-    grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.5)
-    darker = cv2.GaussianBlur(grey, (0, 0), radius) - grey
-    local = cv2.GaussianBlur(darker**2, (0, 0), 2 * radius)
-    darker /= np.sqrt(local + max(0.09 * float(np.mean(darker**2)), 1.0))
-    cover = np.clip(0.5 + 3.0 * (darker - level), 0, 1)[..., None]  # [H, W, 1]
-    colours = np.float32(paper) + cover * np.float32(ink - paper)
-    return cv2.addWeighted(picture.astype(np.float32), 1 - strength, colours, strength, 0.5).astype(np.uint8)
-
-
 def backdrop(patch: np.ndarray, size: Size, blur: float, rng: np.random.Generator) -> np.ndarray:
     """Return ``patch`` turned, enlarged and mirrored at its borders until it fills ``size``, out of focus."""
     scale, angle = rng.uniform(1.5, 3.0), rng.uniform(0, 2 * np.pi)

@@ -21,7 +21,7 @@ from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
 from niphash.progress import track
 
-VERSION = 2  # raise it with every change of what is drawn
+VERSION = 4  # raise it with every change of what is drawn
 STAMP = "sample.json"
 
 
@@ -49,7 +49,7 @@ class SampleData(DataSet):
         objects: int = 64,
         views: int = 5,
         distractors: int = 320,
-        fit: int = 800,
+        fit: int = 600,
     ) -> None:
         self.root = Path(root)
         self.seed = seed
@@ -163,7 +163,7 @@ class SampleData(DataSet):
             "references": lambda i, rng: clean(patches.objects[i]),
             "queries": lambda i, rng: view(patches.objects[i // self.views], patches.clutter, rng),
             "distractors": lambda i, rng: distractor(patches, i, rng),
-            "fit": lambda i, rng: fit_picture(patches.fit, rng),
+            "fit": lambda i, rng: fit_picture(patches, i, rng),
         }
         return [
             (_file_name(kind, i), partial(draw[kind], i, np.random.default_rng([self.seed, stream, i])))

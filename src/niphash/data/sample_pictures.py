@@ -18,48 +18,48 @@ OBJECT_PHOTOS = (
     ("skimage", "data/coffee.png"),
     ("sklearn", "datasets/images/china.jpg"),
     ("skimage", "data/coins.png"),
-    ("skimage", "data/ihc.png"),
-    ("skimage", "data/rocket.jpg"),
+    ("skimage", "data/camera.png"),
 )
 CLUTTER_PHOTOS = (
     ("skimage", "data/moon.png"),
     ("skimage", "data/grass.png"),
-)
-FIT_PHOTOS = (
-    ("skimage", "data/camera.png"),
-    ("skimage", "data/chelsea.png"),
-    ("sklearn", "datasets/images/flower.jpg"),
-    ("skimage", "data/gravel.png"),
-    ("skimage", "data/brick.png"),
-    ("skimage", "data/page.png"),
+    ("skimage", "data/ihc.png"),
+    ("skimage", "data/hubble_deep_field.jpg"),
     ("skimage", "data/retina.jpg"),
     ("skimage", "data/cell.png"),
-    ("skimage", "data/hubble_deep_field.jpg"),
+)
+FIT_PHOTOS = (
+    ("skimage", "data/chelsea.png"),
+    ("sklearn", "datasets/images/flower.jpg"),
+    ("skimage", "data/rocket.jpg"),
+    ("skimage", "data/brick.png"),
+    ("skimage", "data/gravel.png"),
+    ("skimage", "data/page.png"),
 )
 
-OBJECT_SIZES = ((120, 94), (94, 120), (106, 106))
+OBJECT_SIZES = ((116, 92), (92, 116), (104, 104))
 CLUTTER_SIZES = ((96, 80), (80, 96), (128, 104), (104, 128), (160, 160), (220, 180))
 FIT_SIZES = (*OBJECT_SIZES, (160, 128), (128, 160), (200, 200))
-OBJECT_TEXTURE = 3.0  # grey levels a pixel, see rendering.textured_rects
-DISTRACTOR_TEXTURE = 3.0
+OBJECT_TEXTURE = 1.8  # grey levels a pixel, see rendering.textured_rects
 CLUTTER_TEXTURE = 1.2
 CLUTTER_RECTS = 40  # cuts of one photograph, which may overlap one another
 FIT_RECTS = 60
 
-SIDE = 360  # longer side of a flat object in full size, pixels
-CLEAN_SIDE = 256  # and in a clean picture
+SIDE = 320  # longer side of a clean picture, pixels
 CLEAN_QUALITY = 95  # of its JPEG file
-CLEAN_FIT = 0.35  # the share of clean pictures among the fit pictures
-PRINTED_FIT = 0.8  # the share of prints among the fit pictures
+SCENE_SIZE = (320, 240)  # of a fit picture that is a part of a photograph as it is, pixels
+SCENE_FIT = 0.4  # the share of those among the fit pictures
 
 # How a casual photo is taken: most with care, a few without (from, to).
-TILT = (8.0, 30.0)  # out of the picture's plane, about either axis, degrees
-BLUR = (0.25, 1.2)  # standard deviation, pixels
-NOISE = (0.0, 3.0)  # standard deviation, grey levels
+TILT = (2.0, 45.0)  # out of the picture's plane, about either axis, degrees
+BLUR = (0.1, 3.5)  # standard deviation, pixels
+NOISE = (0.0, 10.0)  # standard deviation, grey levels
 QUALITY = (94, 60)  # of the JPEG file
-FRAME = (0.97, 1.25)  # sides of the picture over those of the object's bounding box, give or take 0.07
-CLUTTER = (0.3, 3.0)  # flat things that lie about the object
+FRAME = (0.7, 1.5)  # sides of the picture over those of the object's bounding box, give or take 0.07
+CLUTTER = (0.0, 6.0)  # flat things that lie about the object
 DEFOCUS = (6.0, 2.0)  # of the background, standard deviation, pixels
+CARE = 10  # carelessness is a uniform number to this power
+NEARNESS = 8  # the missing part of the scale is half a uniform number to this power
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,16 @@ class Patches:
     """What the pictures are made of, uint8 arrays [H, W, 3].
 
     Attributes:
-        objects: The flat objects: prints, :data:`SIDE` pixels long.
-        distractors: Cuts with texture that no object overlaps.
-        clutter: Cuts of any kind that no object overlaps.
+        objects: The flat objects, :data:`SIDE` pixels long.
+        clutter: Cuts of other photographs: distractors, backgrounds, and what lies about an object.
         fit: Cuts of the fit photographs.
+        scenes: The fit photographs, whole.
     """
 
     objects: list[np.ndarray]
-    distractors: list[np.ndarray]
     clutter: list[np.ndarray]
     fit: list[np.ndarray]
+    scenes: list[np.ndarray]
 
 
 def cut_patches(objects: int, seed: int) -> Patches:
@@ -87,30 +87,20 @@ def cut_patches(objects: int, seed: int) -> Patches:
     """
     rng = np.random.default_rng([seed, 0])
     photos = [read_photo(*photo) for photo in OBJECT_PHOTOS]
-    room = [
-        rendering.textured_rects(photo, OBJECT_SIZES, objects, OBJECT_TEXTURE, rng, tries=20_000)
-        for photo in photos
-    ]
+    room = [rendering.textured_rects(photo, OBJECT_SIZES, objects, OBJECT_TEXTURE, rng) for photo in photos]
     chosen = _share_evenly(room, objects)
     if sum(map(len, chosen)) < objects:
         raise InputError(
             f"data.objects={objects}: the photographs have room for {sum(map(len, room))}; ask for fewer"
         )
     cuts = [rendering.cut(p, rect) for p, rects in zip(photos, chosen, strict=True) for rect in rects]
-    photos += [read_photo(*photo) for photo in CLUTTER_PHOTOS]
-    taken = [*chosen, *([] for _ in CLUTTER_PHOTOS)]
+    scenes = [read_photo(*photo) for photo in FIT_PHOTOS]
+    others = [read_photo(*photo) for photo in CLUTTER_PHOTOS]
     return Patches(
-        objects=[_print(cut, rng) for cut in cuts],
-        distractors=_cut_freely(photos, taken, CLUTTER_SIZES, CLUTTER_RECTS, DISTRACTOR_TEXTURE, rng),
-        clutter=_cut_freely(photos, taken, CLUTTER_SIZES, CLUTTER_RECTS, CLUTTER_TEXTURE, rng),
-        fit=_cut_freely(
-            [read_photo(*photo) for photo in FIT_PHOTOS],
-            [[] for _ in FIT_PHOTOS],
-            FIT_SIZES,
-            FIT_RECTS,
-            CLUTTER_TEXTURE,
-            rng,
-        ),
+        objects=[rendering.enlarge(cut, SIDE) for cut in cuts],
+        clutter=_cut_freely(others, CLUTTER_SIZES, CLUTTER_RECTS, rng),
+        fit=_cut_freely(scenes, FIT_SIZES, FIT_RECTS, rng),
+        scenes=scenes,
     )
 
 
@@ -125,18 +115,13 @@ def _share_evenly(room: Sequence[list[rendering.Rect]], count: int) -> list[list
 
 
 def _cut_freely(
-    photos: Sequence[np.ndarray],
-    taken: Sequence[Sequence[rendering.Rect]],
-    sizes: Sequence[rendering.Size],
-    count: int,
-    texture: float,
-    rng: np.random.Generator,
+    photos: Sequence[np.ndarray], sizes: Sequence[rendering.Size], count: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Cut at most ``count`` rectangles from each photo, clear of those ``taken`` but not of one another."""
+    """Cut at most ``count`` rectangles with some texture from each photo; they may overlap."""
     return [
         rendering.cut(photo, rect)
-        for photo, avoided in zip(photos, taken, strict=True)
-        for rect in rendering.textured_rects(photo, sizes, count, texture, rng, avoided, disjoint=False)
+        for photo in photos
+        for rect in rendering.textured_rects(photo, sizes, count, CLUTTER_TEXTURE, rng, disjoint=False)
     ]
 
 
@@ -158,13 +143,13 @@ def read_photo(package: str, name: str) -> np.ndarray:
 
 def clean(picture: np.ndarray) -> bytes:
     """Return the catalogue picture of a flat object."""
-    return rendering.jpeg(rendering.shrink(picture, CLEAN_SIDE / SIDE), CLEAN_QUALITY)
+    return rendering.jpeg(picture, CLEAN_QUALITY)
 
 
 def view(picture: np.ndarray, clutter: Sequence[np.ndarray], rng: np.random.Generator) -> bytes:
-    """Return a casual photo of a flat object on clutter, at any angle, at 0.5-1 of its full size."""
-    carelessness = rng.random() ** 3
-    scale = rng.uniform(0.5, 1.0)  # objects are enlarged cuts, too smooth to alias at a half
+    """Return a casual photo of a flat object on clutter, at any angle, at 0.5-1 of its clean scale."""
+    carelessness = rng.random() ** CARE
+    scale = 1 - 0.5 * rng.random() ** NEARNESS  # clean pictures are too smooth to alias at a half
     size = picture.shape[1::-1]
     homography = _random_pose(size, (0.0, 0.0), scale, _between(TILT, carelessness), rng)
     sides = _between(FRAME, carelessness) + rng.uniform(-0.07, 0.07, 2)
@@ -178,28 +163,26 @@ def view(picture: np.ndarray, clutter: Sequence[np.ndarray], rng: np.random.Gene
 
 def distractor(patches: Patches, index: int, rng: np.random.Generator) -> bytes:
     """Return distractor ``index``: each cut once as a clean picture, then casual photos of them."""
-    cuts = patches.distractors
+    cuts = patches.clutter
     picture = rendering.enlarge(cuts[index % len(cuts)], SIDE)
-    return clean(picture) if index < len(cuts) else view(picture, patches.clutter, rng)
+    return clean(picture) if index < len(cuts) else view(picture, cuts, rng)
 
 
-def fit_picture(patches: Sequence[np.ndarray], rng: np.random.Generator) -> bytes:
-    """Return a picture like those of the test, a print or not, clean or a view, of other things."""
-    patch = _one_of(patches, rng)
-    picture = _print(patch, rng) if rng.random() < PRINTED_FIT else rendering.enlarge(patch, SIDE)
-    return clean(picture) if rng.random() < CLEAN_FIT else view(picture, patches, rng)
+def fit_picture(patches: Patches, index: int, rng: np.random.Generator) -> bytes:
+    """Return fit picture ``index``: a part of a photograph as it is, or a cut, clean (once) or viewed."""
+    if rng.random() < SCENE_FIT:
+        return clean(_part(_one_of(patches.scenes, rng), rng))
+    picture = rendering.enlarge(patches.fit[index % len(patches.fit)], SIDE)
+    once = index < len(patches.fit) and rng.random() < 0.5
+    return clean(picture) if once else view(picture, patches.fit, rng)
 
 
-def _print(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a print of ``patch`` in two random colours, more or less tinted by it."""
-    return rendering.linocut(
-        rendering.enlarge(patch, SIDE),
-        radius=float(np.exp(rng.uniform(np.log(4.0), np.log(13.0)))),
-        level=float(rng.uniform(-0.1, 0.6)),
-        strength=float(rng.uniform(0.6, 1.0)),
-        ink=rng.uniform(10, 80, 3),
-        paper=rng.uniform(190, 250, 3),
-    )
+def _part(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a part of ``photo`` of :data:`SCENE_SIZE`, or what it has of that."""
+    height, width = photo.shape[:2]
+    wide, high = min(width, SCENE_SIZE[0]), min(height, SCENE_SIZE[1])
+    left, top = int(rng.integers(width - wide + 1)), int(rng.integers(height - high + 1))
+    return np.ascontiguousarray(photo[top : top + high, left : left + wide])
 
 
 def _scene(
