@@ -56,7 +56,7 @@ class Hasher(ABC):
 
     @abstractmethod
     def encode(self, descriptors: np.ndarray) -> np.ndarray:
-        """Return uint8 [N, bits // 8]: bit j of an image is bit j % 8 (least significant first) of byte j // 8."""
+        """Return uint8 [N, bits // 8]: bit j is bit j % 8 (least significant first) of byte j // 8."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -66,7 +66,7 @@ class Hasher(ABC):
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Take over what :meth:`state_dict` returned; afterwards :meth:`encode` works without a fit."""
 
-    def recenter(self, descriptors: np.ndarray) -> None:
+    def recenter(self, descriptors: np.ndarray) -> None:  # noqa: B027 - not every method has thresholds
         """Move the bit thresholds to the mean of another collection, where the method has thresholds."""
 
     def log_config(self) -> dict[str, Any]:
