@@ -1,4 +1,4 @@
-"""Describe photos, fit a hashing method, search, measure: ``python train.py hashing=rbm_stack data=oxford``."""
+"""Describe photos, fit a hashing method, search, measure: ``python train.py data=oxford``."""
 
 from niphash.apps.train import main
 

@@ -16,7 +16,7 @@ def real_photos() -> list[Image.Image]:
 
 
 def write_objects(root: Path, objects: int, views: int, side: int = 160) -> Path:
-    """Write ``objects`` sub-folders of ``views`` overlapping crops of real photographs each; return ``root``."""
+    """Write sub-folders of overlapping crops of real photographs, one an object; return ``root``."""
     photos = real_photos()
     rng = np.random.default_rng(0)
     for number in range(objects):

@@ -62,4 +62,4 @@ def close(logger: "Logger") -> None:
     if isinstance(logger, WandbLogger):
         import wandb
 
-        wandb.finish(quiet=True)
+        wandb.finish()

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ def track(items: Iterable[T], description: str, total: int | None = None, step: 
         total: How many units of work there are; ``len(items) * step`` when it is not given.
         step: Units of work an item stands for (a batch size, say).
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items) * step
     if sys.stderr.isatty():
         yield from _rich_bar(items, description, total, step)
