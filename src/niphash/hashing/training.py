@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from niphash.descriptors.cnn_describer import has_fast_bf16
 from niphash.errors import InputError
 from niphash.hashing.hasher import TrainerFactory
 from niphash.progress import track
@@ -64,6 +65,19 @@ def fit_module(
         module.train()
         made.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
     module.to("cpu").eval()
+
+
+def lightning_trainer(precision: str = "auto", **options: Any) -> pl.Trainer:
+    """Return a Lightning trainer: what ``conf/trainer`` calls.
+
+    Args:
+        precision: Lightning's name, or ``auto``: bf16 where the device computes it fast.
+        options: Of ``pytorch_lightning.Trainer``.
+    """
+    if precision == "auto":
+        device = torch.device("cuda" if options.get("accelerator") == "gpu" else "cpu")
+        precision = "bf16-mixed" if has_fast_bf16(device) else "32-true"
+    return pl.Trainer(precision=cast(Any, precision), **options)
 
 
 def quiet_cpu_trainer(**options: Any) -> pl.Trainer:

@@ -5,14 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from niphash.config import build
 from niphash.data.dataset import DataSet
 from niphash.data.task import RetrievalTask
 from niphash.data.views import query_views
-from niphash.descriptors.cnn_describer import has_fast_bf16
 from niphash.descriptors.describer import Describer
 from niphash.errors import InputError
 from niphash.hashing.hasher import Hasher, TrainerFactory
@@ -83,16 +81,8 @@ def build_logger(cfg: DictConfig, run_dir: Path) -> "Logger":
 def trainer_factory(cfg: DictConfig, logger: "Logger", run_dir: Path) -> TrainerFactory:
     """Return what makes the Lightning trainer of each learnable stage."""
     callbacks = [build(node) for node in (cfg.get("callbacks") or {}).values()]
-    make: Any = build(cfg.trainer, precision=trainer_precision(cfg.trainer))
+    make: Any = build(cfg.trainer)
     return partial(make, logger=logger, callbacks=callbacks, default_root_dir=str(run_dir / "checkpoints"))
-
-
-def trainer_precision(trainer: DictConfig) -> str:
-    """Return Lightning's name of ``trainer.precision``; ``auto`` is bf16 where it is computed fast."""
-    if trainer.precision != "auto":
-        return str(trainer.precision)
-    device = torch.device("cuda" if trainer.accelerator == "gpu" else "cpu")
-    return "bf16-mixed" if has_fast_bf16(device) else "32-true"
 
 
 def descriptors_dir(cfg: DictConfig) -> Path:

@@ -16,7 +16,6 @@ from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.hashing.hasher import Hasher, TrainerFactory
 from niphash.hashing.pq import PQ
-from niphash.pipeline.assembly import trainer_precision
 from niphash.pipeline.fitting import view_pairs, with_views
 from niphash.pipeline.provenance import checksums, share_a_photo
 from niphash.search.distances import AsymmetricDistances, Distances, HammingDistances
@@ -175,7 +174,7 @@ def _trainer(cfg: DictConfig) -> Iterator[TrainerFactory]:
     """Give the trainer of ``cfg``; its checkpoints are thrown away, since every method makes its own."""
     with TemporaryDirectory(prefix="niphash-") as folder:
         yield partial(
-            cast(Callable[..., Any], build(cfg.trainer, precision=trainer_precision(cfg.trainer))),
+            cast(Callable[..., Any], build(cfg.trainer)),
             logger=False,
             default_root_dir=folder,
         )
