@@ -53,9 +53,9 @@ def small(script: str, overrides: list[str]) -> list[str]:
     """Return the overrides that make a training run small."""
     if script != "train.py":
         return []
-    extra = ["fit.limit=60"]
+    extra = ["fit.limit=160"]
     if not any(word.startswith("data=") for word in overrides):
-        extra += ["data.objects=12", "data.views=2", "data.distractors=8", "data.fit=80"]
+        extra += ["data.objects=12", "data.views=2", "data.distractors=8", "data.fit=160"]
     if not any(word.startswith("backbone=") for word in overrides):
         extra += ["pooling.gaussians=8", "pooling.local_dim=32", "backbone.limit=300"]
     if not any(word.startswith("bits=") for word in overrides):
