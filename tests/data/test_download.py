@@ -1,16 +1,15 @@
-"""Downloads from a server on 127.0.0.1 that can cut, change and lose files."""
+"""Downloads from a server on 127.0.0.1 that can change and lose files."""
 
 import json
-import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from niphash.data.download import RECORD, RemoteFile, fetch, is_interrupted, remote_files, sha256_of
+from niphash.data.download import RECORD, fetch, is_interrupted, sha256_of
 from niphash.data.landmarks import LandmarkData
+from niphash.data.remote_files import RemoteFile
 from niphash.data.ukbench import UKBenchData
 from niphash.errors import InputError
 from tests.data.replicas import FileServer, make_oxford_replica, make_ukbench_replica, serve, tar_gz, zipped
@@ -45,54 +44,6 @@ def test_a_file_is_fetched_unpacked_and_recorded(served, tmp_path: Path) -> None
     assert not is_interrupted(root)
     left = {p.name for p in root.iterdir()}
     assert left == {"full", RECORD, ".downloads.lock"}  # no archive, no part
-
-
-def test_a_cut_download_is_resumed(served, tmp_path: Path) -> None:
-    server, _ = served
-    server.cut_after = 5000
-    fetch([remote(server)], tmp_path / "root", absent)
-    assert server.requests == [("/ukbench.zip", None), ("/ukbench.zip", "bytes=5000-")]
-    assert len(list((tmp_path / "root" / "full").iterdir())) == 12
-
-
-def test_a_download_is_resumed_by_the_next_run(served, tmp_path: Path) -> None:
-    server, folder = served
-    root = tmp_path / "root"
-    root.mkdir()
-    content = (folder / "ukbench.zip").read_bytes()
-    (root / "ukbench.zip.part").write_bytes(content[:7000])
-    state = {"url": f"{server.url}/ukbench.zip", "validator": server.etag, "total": len(content)}
-    (root / "ukbench.zip.part.json").write_text(json.dumps(state))
-    fetch([remote(server)], root, absent)
-    assert server.requests == [("/ukbench.zip", "bytes=7000-")]
-    assert len(list((root / "full").iterdir())) == 12
-
-
-@pytest.mark.parametrize("change", ["etag", "no_ranges", "shorter"])
-def test_a_part_of_another_file_is_not_continued(served, tmp_path: Path, change: str) -> None:
-    server, folder = served
-    root = tmp_path / "root"
-    root.mkdir()
-    size = (folder / "ukbench.zip").stat().st_size
-    (root / "ukbench.zip.part").write_bytes(b"?" * (size + 9 if change == "shorter" else 7000))
-    state = {"url": f"{server.url}/ukbench.zip", "validator": server.etag, "total": size}
-    (root / "ukbench.zip.part.json").write_text(json.dumps(state))
-    if change == "etag":
-        server.etag = '"2"'
-    elif change == "no_ranges":
-        server.ranges = False
-    fetch([remote(server)], root, absent)
-    assert len(list((root / "full").iterdir())) == 12
-
-
-def test_a_part_from_another_address_is_not_continued(served, tmp_path: Path) -> None:
-    server, _ = served
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "ukbench.zip.part").write_bytes(b"?" * 7000)
-    (root / "ukbench.zip.part.json").write_text(json.dumps({"url": "http://else/ukbench.zip", "total": 9}))
-    fetch([remote(server)], root, absent)
-    assert server.requests == [("/ukbench.zip", None)]
 
 
 def test_mirrors_are_tried_in_order(served, tmp_path: Path) -> None:
@@ -247,49 +198,6 @@ def test_two_processes_do_not_download_twice(served, tmp_path: Path) -> None:
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
     assert server.requests == [("/ukbench.zip", None)]
     assert len(list((root / "full").iterdir())) == 12
-
-
-def test_a_server_that_always_cuts_is_given_up(tmp_path: Path) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    served = []
-
-    def cut_at_once() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
-            served.append(1)
-            connection.close()
-
-    thread = threading.Thread(target=cut_at_once, daemon=True)
-    thread.start()
-    with pytest.raises(InputError, match="was cut"):
-        fetch([RemoteFile("a.zip", (f"{address}/a.zip",))], tmp_path / "root", absent)
-    listener.close()
-    assert len(served) == 3
-
-
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/a.zip", "data:,x", "a.zip"])
-def test_only_http_and_https_are_spoken(url: str) -> None:
-    with pytest.raises(InputError, match="only http and https"):
-        RemoteFile("a.zip", (url,))
-
-
-@pytest.mark.parametrize("name", ["../a.zip", "/a.zip", "", "x/a.zip"])
-def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="plain file name"):
-        RemoteFile(name)
-
-
-def test_a_numbered_row_of_files() -> None:
-    entry = {"name": "r.{n}.tar.gz", "urls": ["http://host/r.{n}.tar.gz"], "first": 1, "last": 3}
-    files = remote_files([entry])
-    assert [file.name for file in files] == ["r.1.tar.gz", "r.2.tar.gz", "r.3.tar.gz"]
-    assert files[2].urls == ("http://host/r.3.tar.gz",)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

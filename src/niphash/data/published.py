@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from niphash.data.dataset import DataSet
-from niphash.data.download import RemoteFile, fetch, is_interrupted, remote_files
+from niphash.data.download import fetch, is_interrupted
 from niphash.data.images import ImageSet
 from niphash.data.layout import holds_images, image_folder
+from niphash.data.remote_files import RemoteFile, remote_files
 from niphash.data.task import RetrievalTask
 
 
@@ -17,7 +18,7 @@ class PublishedSet(DataSet):
 
     Args:
         root: Folder of the data set; images in it or in a usual sub-folder (``jpg/``, ``images/``, ...).
-        archives: Official archives of the images, see :func:`niphash.data.download.remote_files`.
+        archives: Official archives of the images, see :func:`niphash.data.remote_files.remote_files`.
         ground_truth: Official files of the ground truth, likewise.
         fit_partner: Name of the data set to fit on by default.
         about: ``images``, ``licence``, ``citation``: what ``niphash data list`` shows.

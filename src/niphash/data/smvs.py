@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from niphash.data.download import RemoteFile
 from niphash.data.images import ImageSet, image_files
 from niphash.data.layout import holds_images
 from niphash.data.published import PublishedSet
+from niphash.data.remote_files import RemoteFile
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
 
