@@ -1,11 +1,6 @@
-"""The store: what is in it, what a kill leaves, two processes, hostile files."""
+"""The store: what is in it, an interrupted run, two processes."""
 
 import multiprocessing
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import save_file
 
-import niphash
 from niphash.data.images import ImageSet, UnreadableImage, as_image_set
 from niphash.descriptors import store as store_module
 from niphash.descriptors.describer import Described, Describer, DescribeReport, Skipped
-from niphash.descriptors.store import DescriptorStore, StoredDescriptors, describe_once, describe_to_store
+from niphash.descriptors.store import DescriptorStore, describe_once, describe_to_store
 from niphash.errors import InputError
 
 DIM = 6
@@ -135,32 +128,6 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     np.testing.assert_array_equal(found, Pixels().describe(photos))
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-import numpy as np
-from niphash.descriptors.store import DescriptorStore
-store = DescriptorStore(Path(sys.argv[1]), "f" * 32, 64)
-rng = np.random.default_rng(0)
-for _ in range(10**6):
-    store.append(rng.integers(0, 256, (500, 16), np.uint8), np.ones((500, 64)))
-"""
-
-
-def test_a_kill_while_writing_leaves_whole_shards(tmp_path: Path):
-    environment = os.environ | {"PYTHONPATH": str(Path(niphash.__file__).parents[1])}
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], env=environment)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("*/*.safetensors"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    store = DescriptorStore(tmp_path, "f" * 32, 64)
-    assert len(store) >= 2500
-    assert len(store) % 500 == 0
-    assert (np.asarray(store.all()) == 1).all()
-
-
 def _write(root: Path, number: int, start: "multiprocessing.synchronize.Event") -> None:
     start.wait()
     photos = as_image_set(pictures(30, seed=0) + pictures(30, seed=number + 1))
@@ -206,92 +173,6 @@ def test_keys_with_zero_bytes_are_told_apart(tmp_path: Path):
     store.append(keys, np.eye(4, DIM))
     np.testing.assert_array_equal(store.read(store.find(keys)), np.eye(4, DIM))
     assert len(store) == 4
-
-
-@pytest.fixture
-def stored(tmp_path: Path) -> StoredDescriptors:
-    """Descriptors (i, 0, ...) of i = 0..49 in seven shards; image 20 of the set could not be read."""
-    store = of(Pixels(), tmp_path)
-    keys = np.random.default_rng(0).integers(0, 256, (50, 16), np.uint8)
-    values = np.zeros((50, DIM), np.float32)
-    values[:, 0] = np.arange(50)
-    for rows in np.array_split(np.arange(50), 7):
-        store.append(keys[rows], values[rows])
-    positions = store.find(keys)
-    positions[20] = -1
-    return StoredDescriptors(store, positions)
-
-
-def test_stored_descriptors_serve_as_an_array(stored: StoredDescriptors):
-    whole = np.asarray(stored)
-    assert whole.shape == stored.shape == (50, DIM)
-    assert len(stored) == 50
-    assert np.isnan(whole[20]).all()
-    for rows in (3, -1, slice(5, 30, 3), [7, 2, 41], np.arange(50) % 2 == 0):
-        np.testing.assert_array_equal(stored[rows], whole[rows])
-
-
-@pytest.mark.parametrize("rows", [1, 8, 100])
-def test_blocks_give_every_photo_once(stored: StoredDescriptors, rows: int):
-    for seed in (None, 0, 1):
-        blocks = list(stored.blocks(rows, seed))
-        assert max(map(len, blocks)) <= rows
-        assert sorted(np.concatenate(blocks)[:, 0].tolist()) == [i for i in range(50) if i != 20]
-    ordered = np.concatenate(list(stored.blocks(rows)))[:, 0]
-    assert ordered.tolist() == [i for i in range(50) if i != 20]
-    shuffled = [np.concatenate(list(stored.blocks(rows, seed)))[:, 0].tolist() for seed in (0, 0, 1)]
-    assert shuffled[0] == shuffled[1] != shuffled[2]
-
-
-def test_everything_in_the_store(stored: StoredDescriptors):
-    np.testing.assert_array_equal(np.asarray(stored.store.all())[:, 0], np.arange(50))
-
-
-def shard(folder: Path) -> Path:
-    (path,) = folder.glob("*/*.safetensors")
-    return path
-
-
-@pytest.fixture
-def one_shard(tmp_path: Path) -> Path:
-    of(Pixels(), tmp_path).append(np.ones((3, 16), np.uint8), np.ones((3, DIM)))
-    return shard(tmp_path)
-
-
-@pytest.mark.parametrize("left", [0, 4, 60, -1])
-def test_a_cut_shard_is_named(one_shard: Path, left: int, tmp_path: Path):
-    one_shard.write_bytes(one_shard.read_bytes()[:left])
-    with pytest.raises(InputError, match=f"{one_shard.name}: a damaged shard"):
-        of(Pixels(), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("metadata", "changes"),
-    [
-        ({"format": "another", "fingerprint": "a" * 32}, {}),
-        ({"format": store_module.FORMAT, "fingerprint": "b" * 32}, {}),
-        (
-            {"format": store_module.FORMAT, "fingerprint": "a" * 32},
-            {"descriptors": np.ones((3, DIM + 1), np.float32)},
-        ),
-        (
-            {"format": store_module.FORMAT, "fingerprint": "a" * 32},
-            {"descriptors": np.ones((3, DIM), np.int32)},
-        ),
-        ({"format": store_module.FORMAT, "fingerprint": "a" * 32}, {"keys": np.ones((2, 16), np.uint8)}),
-        ({"format": store_module.FORMAT, "fingerprint": "a" * 32}, {"blank": np.ones((), bool)}),
-        ({"format": store_module.FORMAT, "fingerprint": "a" * 32}, {"more": np.ones(3)}),
-    ],
-)
-def test_a_foreign_shard_is_named(one_shard: Path, metadata, changes, tmp_path: Path):
-    tensors = {
-        "keys": np.ones((3, 16), np.uint8),
-        "descriptors": np.ones((3, DIM), np.float32),
-        "blank": np.zeros(3, bool),
-    }
-    save_file(tensors | changes, one_shard, metadata)
-    with pytest.raises(InputError, match=f"{one_shard.name}: not a shard"):
-        of(Pixels(), tmp_path)
 
 
 def test_another_describer_has_another_folder(photos: ImageSet, tmp_path: Path):

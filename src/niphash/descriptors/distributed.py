@@ -9,7 +9,9 @@ from torch.utils.data import DataLoader
 
 from niphash.data.images import ImageSet
 from niphash.descriptors.describer import Describer, DescribeReport
-from niphash.descriptors.store import DescriptorStore, StoredDescriptors, checksums, describe_to_store
+from niphash.descriptors.photo_keys import checksums
+from niphash.descriptors.store import DescriptorStore, describe_to_store
+from niphash.descriptors.stored_descriptors import StoredDescriptors
 
 #: Photos that a process describes at a time, and a shard it writes.
 BLOCK = 128

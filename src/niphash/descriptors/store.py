@@ -1,48 +1,31 @@
 """The descriptor store: described photos on disk, so that a photo is described once."""
 
-import os
-import time
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.descriptors.describer import Describer, DescribeReport, Skipped
-from niphash.descriptors.parallel import map_ahead
+from niphash.descriptors.photo_keys import as_bytes, checksums
+from niphash.descriptors.shards import Shard, open_shard, shard_paths, write_shard
+from niphash.descriptors.stored_descriptors import StoredDescriptors
 from niphash.errors import InputError
 from niphash.progress import track
 
-FORMAT = "niphash descriptors 1"
 #: Photos a shard: what a kill can lose.
 SHARD_ROWS = 512
-#: Descriptors copied at a time when they are read back.
-BLOCK_ROWS = 2048
-
-_LAYOUT = {"keys": ("U8",), "descriptors": ("F32", "F16"), "blank": ("BOOL",)}
-
-
-class Shard(NamedTuple):
-    """One file of the store."""
-
-    path: Path
-    #: Position in the store of its first descriptor.
-    start: int
 
 
 class DescriptorStore:
     """Descriptors of one describer, on disk, keyed by the checksums of the photos.
 
-    A store is a folder; what one fitted describer gives lies in its sub-folder ``<fingerprint>``, in shards:
-    safetensors files of ``keys`` uint8 [n, 16], ``descriptors`` float [n, D] and ``blank`` bool [n]. A shard
-    is written under a temporary name and renamed, and no two writers choose one name; so a kill leaves whole
-    shards only, and several processes write at once without locks. A photo that two of them described is in
-    two shards; the first one counts.
+    A store is a folder; what one fitted describer gives lies in its sub-folder ``<fingerprint>``, in shards
+    (:mod:`niphash.descriptors.shards`). A shard appears when it is whole and no two writers choose one name;
+    so a kill leaves whole shards only, and several processes write at once without locks. A photo that two of
+    them described is in two shards; the first one counts.
 
     Args:
         root: The store's folder, made when something is first written.
@@ -81,7 +64,7 @@ class DescriptorStore:
         Raises:
             InputError: a shard is damaged or foreign.
         """
-        for path in sorted(self.folder.glob("*.safetensors")):
+        for path in shard_paths(self.folder):
             if path.name not in self._names:
                 with self._open(path, "np") as shard:
                     self._admit(path, shard.get_tensor("keys"), shard.get_tensor("blank"))
@@ -104,15 +87,7 @@ class DescriptorStore:
             "descriptors": np.ascontiguousarray(descriptors, self.dtype),
             "blank": np.zeros(n, bool) if blank is None else np.ascontiguousarray(blank, bool),
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.safetensors"
-        unfinished = path.with_suffix(".unfinished")
-        try:
-            save_file(tensors, unfinished, {"format": FORMAT, "fingerprint": self.fingerprint})
-            _flush_to_disk(unfinished)
-            unfinished.rename(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        path = write_shard(self.folder, self.fingerprint, tensors)
         self._admit(path, tensors["keys"], tensors["blank"])
 
     def find(self, keys: np.ndarray) -> np.ndarray:
@@ -146,7 +121,7 @@ class DescriptorStore:
         flags = np.concatenate([*self._blank, [False]])  # the last one is what -1 finds
         return flags[positions]
 
-    def all(self) -> "StoredDescriptors":
+    def all(self) -> StoredDescriptors:
         """Return every descriptor here, each photo once, in the order in which they were written."""
         return StoredDescriptors(self, np.sort(self._index()[1]))
 
@@ -157,6 +132,9 @@ class DescriptorStore:
         self._blank.append(blank)
         self._rows += len(keys)
 
+    def _open(self, path: Path, framework: str) -> AbstractContextManager[Any]:
+        return open_shard(path, framework, self.fingerprint, self.dim)
+
     def _index(self) -> tuple[np.ndarray, np.ndarray]:
         if self._keys:
             keys, positions = self._sorted
@@ -166,80 +144,6 @@ class DescriptorStore:
             self._sorted = (keys, joined[first])
             self._keys = []
         return self._sorted
-
-    @contextmanager
-    def _open(self, path: Path, framework: str) -> Iterator[Any]:
-        """Open a shard whose header has been checked; tensors read as ``pt`` are memory-mapped."""
-        try:
-            with safe_open(path, framework) as shard:
-                if not self._is_mine(shard):
-                    raise InputError(f"{path}: not a shard of this descriptor store; move it elsewhere")
-                yield shard
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"{path}: a damaged shard ({error}); delete it, its photos are described again"
-            ) from error
-
-    def _is_mine(self, shard: Any) -> bool:
-        metadata = shard.metadata() or {}
-        if (metadata.get("format"), metadata.get("fingerprint")) != (FORMAT, self.fingerprint):
-            return False
-        if set(shard.keys()) != _LAYOUT.keys():
-            return False
-        slices = {name: shard.get_slice(name) for name in _LAYOUT}
-        n = slices["blank"].get_shape()[:1]
-        shapes = {"keys": [*n, 16], "descriptors": [*n, self.dim], "blank": [*n]}
-        return all(
-            s.get_dtype() in _LAYOUT[name] and s.get_shape() == shapes[name] for name, s in slices.items()
-        )
-
-
-class StoredDescriptors:
-    """Descriptors of photos, in a store: read when they are asked for.
-
-    Serves as a read-only float32 array [N, D] (``len``, ``shape``, rows, slices, index arrays,
-    ``np.asarray``). The rows of photos that could not be read are NaN.
-    """
-
-    dtype = np.dtype(np.float32)
-    ndim = 2
-
-    def __init__(self, store: DescriptorStore, positions: np.ndarray) -> None:
-        self.store, self.positions = store, positions
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """N photos, D components."""
-        return len(self.positions), self.store.dim
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, rows: "int | slice | list[int] | np.ndarray") -> np.ndarray:
-        if isinstance(rows, int | np.integer):
-            return self.store.read(self.positions[[rows]])[0]
-        return self.store.read(self.positions[rows])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError("descriptors of a store are always copied into memory")
-        return self.store.read(self.positions).astype(dtype or np.float32, copy=False)
-
-    def blocks(self, rows: int = BLOCK_ROWS, seed: int | None = None) -> Iterator[np.ndarray]:
-        """Yield every descriptor once, in blocks float32 [n, D], n <= ``rows``; unreadable photos left out.
-
-        Args:
-            rows: Descriptors in memory at a time.
-            seed: Of a random order, or ``None``: whole shards are shuffled, and the rows in a block.
-        """
-        positions = self.positions[self.positions >= 0]
-        rng = None if seed is None else np.random.default_rng(seed)
-        if rng is not None and len(positions):
-            shards = self.store.shard_of(positions)
-            positions = positions[np.argsort(rng.permutation(shards.max() + 1)[shards], kind="stable")]
-        for start in range(0, len(positions), rows):
-            block = positions[start : start + rows]
-            yield self.store.read(block if rng is None else rng.permutation(block))
 
 
 def describe_once(
@@ -291,29 +195,6 @@ def describe_to_store(
     return StoredDescriptors(store, positions)
 
 
-def checksums(images: ImageSet) -> tuple[np.ndarray, dict[int, Skipped]]:
-    """Return uint8 [N, 16], the checksums of N photos (zeros for missing files), and the missing by row."""
-
-    def checksum(row: int) -> bytes | Skipped:
-        try:
-            return bytes.fromhex(images.checksum(row))
-        except UnreadableImage as error:
-            return Skipped(row, error.image_id, error.reason)
-
-    keys, skipped = np.zeros((len(images), 16), np.uint8), {}
-    for row, found in enumerate(track(map_ahead(checksum, range(len(images))), "look up", len(images))):
-        if isinstance(found, Skipped):
-            skipped[row] = found
-        else:
-            keys[row] = np.frombuffer(found, np.uint8)
-    return keys, skipped
-
-
-def as_bytes(keys: np.ndarray) -> np.ndarray:
-    """Return uint8 [n, 16] checksums as bytes [n] that compare and sort."""
-    return np.ascontiguousarray(keys).view("S16").reshape(-1)
-
-
 def _describe(
     describer: Describer, images: ImageSet, rows: np.ndarray, keys: np.ndarray, store: DescriptorStore
 ) -> dict[bytes, str]:
@@ -352,11 +233,3 @@ def _photos(describer: Describer, images: ImageSet) -> Iterator[tuple[int, np.nd
             yield row, descriptor, row in batch.blank
         for skip in batch.skipped:
             yield skip.row, skip, False
-
-
-def _flush_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

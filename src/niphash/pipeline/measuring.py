@@ -13,7 +13,8 @@ from niphash.data.images import ImageSet
 from niphash.data.task import RetrievalTask
 from niphash.descriptors.describer import Describer, DescribeReport
 from niphash.descriptors.distributed import describe_distributed
-from niphash.descriptors.store import DescriptorStore, StoredDescriptors, describe_to_store
+from niphash.descriptors.store import DescriptorStore, describe_to_store
+from niphash.descriptors.stored_descriptors import StoredDescriptors
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.evaluation.functional import Ties

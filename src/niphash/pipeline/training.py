@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 
 from niphash import __version__, loggers
 from niphash.descriptors.describer import Describer, DescribeReport
-from niphash.descriptors.store import DescriptorStore, StoredDescriptors
+from niphash.descriptors.store import DescriptorStore
+from niphash.descriptors.stored_descriptors import StoredDescriptors
 from niphash.errors import InputError
 from niphash.hashing.hasher import Hasher
 from niphash.model import Model

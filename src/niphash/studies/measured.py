@@ -14,7 +14,8 @@ from niphash.config import build, compose, conf_dir
 from niphash.data.images import ImageSet
 from niphash.data.task import RetrievalTask
 from niphash.descriptors.describer import Describer, DescribeReport
-from niphash.descriptors.store import DescriptorStore, StoredDescriptors, describe_to_store
+from niphash.descriptors.store import DescriptorStore, describe_to_store
+from niphash.descriptors.stored_descriptors import StoredDescriptors
 from niphash.errors import InputError
 from niphash.evaluation.bootstrap import bootstrap_interval
 from niphash.evaluation.evaluator import Report, evaluate
