@@ -8,7 +8,7 @@ import torch
 from niphash.errors import InputError
 from niphash.hashing.pairs import PairSampler
 from niphash.hashing.siamese import RBMSiamese, median_margins, siamese_loss
-from niphash.hashing.stack import Stack
+from niphash.hashing.stack_network import Stack
 from niphash.hashing.training import EpochCheckpoint
 
 #: A first phase too short to matter, from weights large enough to spread the activations.

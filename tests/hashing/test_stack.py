@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from niphash.errors import InputError
 from niphash.hashing.codes import unpack_bits
-from niphash.hashing.stack import RBMStack, Stack, fit_moments
+from niphash.hashing.stack import RBMStack
 from niphash.hashing.training import quiet_cpu_trainer
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -165,7 +165,7 @@ def test_saved_state_gives_the_same_codes(fitted):
 def test_large_sets_go_through_the_frozen_layers_batch_by_batch(monkeypatch):
     kept = quick(max_epochs=2)
     kept.fit(clusters())
-    monkeypatch.setattr("niphash.hashing.stack.KEEP_ACTIVATIONS_BYTES", 0)
+    monkeypatch.setattr("niphash.hashing.layer_input.KEEP_ACTIVATIONS_BYTES", 0)
     streamed = quick(max_epochs=2)
     streamed.fit(clusters())
     for key, value in kept.state_dict().items():
@@ -190,16 +190,6 @@ def test_two_processes_give_codes_of_the_same_quality_as_one(tmp_path):
     assert trainer(logger=False, default_root_dir=str(tmp_path)).world_size == 2
     assert not np.array_equal(one.encode(test), two.encode(test))
     assert quality(two, test) > 0.95 * quality(one, test)
-
-
-def test_moments_are_those_of_numpy():
-    data = clusters(3000, 16) * 3 + 5
-    data[:, 4] = 2.0
-    mean, scale = fit_moments(data)
-    assert np.allclose(mean, data.mean(0), atol=1e-4)
-    expected = data.astype(np.float64).std(0)
-    expected[4] = 1.0
-    assert np.allclose(scale, expected, rtol=1e-4)
 
 
 def test_validation_rows_are_only_logged(tmp_path):
@@ -263,18 +253,3 @@ def test_a_descriptor_gets_the_same_code_alone_as_among_others(fitted):
     codes = fitted.encode(clusters())
     alone = np.concatenate([fitted.encode(row[None]) for row in clusters()[:50]])
     assert np.mean(unpack_bits(codes[:50]) != unpack_bits(alone)) < 0.002
-
-
-def test_stack_is_a_plain_module():
-    stack = Stack([8, 4, 2], "gaussian")
-    assert stack.sizes == [8, 4, 2]
-    output = stack(torch.randn(3, 8, generator=torch.Generator().manual_seed(0)))
-    assert [a.shape for a in output.activations] == [(3, 4), (3, 2)]
-    assert output.projection.shape == (3, 2)
-    assert set(stack.state_dict()) >= {
-        "mean",
-        "scale",
-        "threshold",
-        "layers.0.weight",
-        "layers.1.hidden_bias",
-    }

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.stack import Stack
+from niphash.hashing.stack_network import Stack
 from niphash.hashing.triplet import RBMTriplet, triplet_loss
 from niphash.hashing.triplets import TripletSampler, hinge_loss, nearest_neighbours, softmax_ratio_loss
 

@@ -67,6 +67,25 @@ def fit_mean(descriptors: np.ndarray) -> np.ndarray:
     return (total / len(descriptors)).astype(np.float32)
 
 
+def fit_moments(descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation, float32 [D] each, of float [N, D] read in blocks.
+
+    Components that never vary get the deviation 1.
+
+    Raises:
+        InputError: a value is NaN or infinite.
+    """
+    total = np.zeros(descriptors.shape[1])
+    squares = np.zeros(descriptors.shape[1])
+    for block in blocks(descriptors):
+        total += block.sum(0, dtype=np.float64)
+        squares += np.square(block, dtype=np.float64).sum(0)
+    mean = total / len(descriptors)
+    scale = np.sqrt(np.maximum(squares / len(descriptors) - mean**2, 0))
+    scale[scale <= 1e-6 * scale.max(initial=0)] = 1.0
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
 def sample_rows(descriptors: np.ndarray, limit: int, seed: int) -> np.ndarray:
     """Return at most ``limit`` rows of [N, D], drawn without repeats and in order, as float32."""
     if len(descriptors) <= limit:

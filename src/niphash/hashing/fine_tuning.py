@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from niphash.errors import InputError
 from niphash.hashing.hasher import TrainerFactory
-from niphash.hashing.stack import Stack
+from niphash.hashing.stack_network import Stack
 from niphash.hashing.training import fit_module
 
 EPOCH_ITERATIONS = 100

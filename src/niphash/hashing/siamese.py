@@ -17,7 +17,8 @@ from niphash.hashing.pairs import (
     single_margin_loss,
     squared_distances,
 )
-from niphash.hashing.stack import RBMStack, Stack
+from niphash.hashing.stack import RBMStack
+from niphash.hashing.stack_network import Stack
 from niphash.hashing.training import data_fingerprint
 
 MARGIN_PAIRS = 1000  # matching pairs drawn to find the margins, and twice as many non-matching ones

@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from niphash.errors import InputError
+from niphash.hashing.checks import fit_moments
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.projection import ProjectionHasher
-from niphash.hashing.stack import fit_moments
 from niphash.hashing.stream import DescriptorBatches
 from niphash.hashing.training import data_fingerprint, fit_module
 

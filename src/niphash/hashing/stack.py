@@ -9,112 +9,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from niphash.errors import InputError
-from niphash.hashing.checks import blocks, check_bits, check_shape, encode_blocks
+from niphash.hashing.checks import blocks, check_bits, check_shape, encode_blocks, fit_moments
 from niphash.hashing.hasher import Hasher, TrainerFactory
+from niphash.hashing.layer_input import layer_input, some_rows
 from niphash.hashing.layer_sizes import default_layers, with_bits
-from niphash.hashing.rbm import RBM, VisibleUnits
+from niphash.hashing.rbm import VisibleUnits
 from niphash.hashing.rbm_stage import RBMStage, RBMTraining
 from niphash.hashing.regularizers import RegularizerName, regularizer
+from niphash.hashing.stack_network import Stack
 from niphash.hashing.stream import DescriptorBatches
 from niphash.hashing.training import data_fingerprint, fit_module
 
-KEEP_ACTIVATIONS_BYTES = 256 * 2**20  # activations of frozen layers up to this size are kept in memory
-LOGGED_ROWS = 256
 GAUSSIAN_RATE = 0.008  # chosen on half of the UKBench photos, for 64 and 1024 hidden units
-
-
-class StackOutput(NamedTuple):
-    """What a stack makes of descriptors.
-
-    Attributes:
-        activations: P(h = 1 | below) of every layer, bottom first, [B, H_l].
-        projection: W z + b of the top layer [B, bits], before any threshold.
-    """
-
-    activations: tuple[torch.Tensor, ...]
-    projection: torch.Tensor
-
-
-class Stack(nn.Module):
-    """Layers of RBMs over a fitted standardisation of the descriptor.
-
-    Buffers: ``mean`` and ``scale`` [D] of the fit set, and ``threshold`` [bits] of the top projection.
-
-    Args:
-        sizes: Visible units, then the hidden units of every layer: ``(8192, 1024, 64)``.
-        visible_units: Of the first layer. ``"binary"``: v = [x > mean]; ``"gaussian"``:
-            v = (x - mean) / scale. Later layers see activations in (0, 1) and are binary.
-    """
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-    threshold: torch.Tensor
-    layers: nn.ModuleList
-
-    def __init__(self, sizes: Sequence[int], visible_units: VisibleUnits) -> None:
-        super().__init__()
-        self.visible_units = visible_units
-        self.register_buffer("mean", torch.zeros(sizes[0]))
-        self.register_buffer("scale", torch.ones(sizes[0]))
-        self.register_buffer("threshold", torch.zeros(sizes[-1]))
-        units: list[VisibleUnits] = [visible_units] + ["binary"] * (len(sizes) - 2)
-        self.layers = nn.ModuleList(
-            RBM(*around, kind) for around, kind in zip(pairwise(sizes), units, strict=True)
-        )
-
-    @property
-    def sizes(self) -> list[int]:
-        """Visible units, then the hidden units of every layer."""
-        return [self.mean.numel(), *(layer.hidden_bias.numel() for layer in self.rbms)]
-
-    @property
-    def rbms(self) -> list[RBM]:
-        """The layers, bottom first."""
-        return [layer for layer in self.layers if isinstance(layer, RBM)]
-
-    def standardise(self, descriptors: torch.Tensor) -> torch.Tensor:
-        """Return the visible states [B, D] of the first layer."""
-        if self.visible_units == "binary":
-            return (descriptors > self.mean).to(descriptors.dtype)
-        return (descriptors - self.mean) / self.scale
-
-    def below(self, depth: int) -> nn.Module:
-        """Return the part under layer ``depth`` as a module: descriptors [B, D] to that layer's input."""
-        return _Below(self, depth)
-
-    def forward(self, descriptors: torch.Tensor) -> StackOutput:
-        """Send descriptors float32 [B, D] through all layers."""
-        state = self.standardise(descriptors)
-        activations = []
-        for layer in self.rbms:
-            projection = layer.hidden_logits(state)
-            state = torch.sigmoid(projection)
-            activations.append(state)
-        return StackOutput(tuple(activations), projection)
-
-    def bits(self, descriptors: torch.Tensor) -> torch.Tensor:
-        """Return bool [B, bits]: whether the top projection exceeds its threshold."""
-        return self(descriptors).projection > self.threshold
-
-
-class _Below(nn.Module):
-    def __init__(self, stack: Stack, depth: int) -> None:
-        super().__init__()
-        self.stack = stack
-        self.depth = depth
-
-    def forward(self, descriptors: torch.Tensor) -> torch.Tensor:
-        state = self.stack.standardise(descriptors)
-        for layer in self.stack.rbms[: self.depth]:
-            state = layer(state)
-        return state
 
 
 class RBMStack(Hasher):
@@ -257,11 +169,11 @@ class RBMStack(Hasher):
             seed,
             chains=min(self.batch_size, len(descriptors)),
             name=name,
-            fit_rows=below(_some_rows(descriptors)),
-            held_out_rows=None if validation is None else below(_some_rows(validation)),
+            fit_rows=below(some_rows(descriptors)),
+            held_out_rows=None if validation is None else below(some_rows(validation)),
         )
         identity = {**self._identity(), "layer": depth, "data": data_fingerprint(descriptors)}
-        rows, rest = _layer_input(stack, depth, descriptors)
+        rows, rest = layer_input(stack, depth, descriptors)
         batches = DescriptorBatches(rows, self.batch_size, seed, rest)
         epochs = max(self.max_epochs, -(-self.min_steps // len(batches.stream)))
         fit_module(stage, batches, trainer, name, epochs, identity)
@@ -351,41 +263,3 @@ _IDENTITY = (
     "batch_size",
     "init_std",
 )
-
-
-def fit_moments(descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation, float32 [D] each, of float [N, D] read in blocks.
-
-    Components that never vary get the deviation 1.
-
-    Raises:
-        InputError: a value is NaN or infinite.
-    """
-    total = np.zeros(descriptors.shape[1])
-    squares = np.zeros(descriptors.shape[1])
-    for block in blocks(descriptors):
-        total += block.sum(0, dtype=np.float64)
-        squares += np.square(block, dtype=np.float64).sum(0)
-    mean = total / len(descriptors)
-    scale = np.sqrt(np.maximum(squares / len(descriptors) - mean**2, 0))
-    scale[scale <= 1e-6 * scale.max(initial=0)] = 1.0
-    return mean.astype(np.float32), scale.astype(np.float32)
-
-
-def _layer_input(stack: Stack, depth: int, descriptors: np.ndarray) -> tuple[np.ndarray, nn.Module | None]:
-    """Return the rows layer ``depth`` learns from and what is still to be applied to them.
-
-    Small sets go through the frozen layers once and are kept; large ones batch by batch, every epoch.
-    """
-    below = stack.below(depth)
-    if len(descriptors) * stack.sizes[depth] * 4 > KEEP_ACTIVATIONS_BYTES:
-        return descriptors, below
-    with torch.inference_mode():
-        parts = [below(torch.from_numpy(block)).numpy() for block in blocks(descriptors)]
-    return np.concatenate(parts), None
-
-
-def _some_rows(descriptors: np.ndarray) -> torch.Tensor:
-    """Return some evenly spaced rows as float32 [M, D]."""
-    chosen = np.linspace(0, len(descriptors) - 1, min(LOGGED_ROWS, len(descriptors))).astype(np.int64)
-    return torch.from_numpy(np.array(descriptors[chosen], np.float32))

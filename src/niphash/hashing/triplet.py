@@ -8,10 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from niphash.hashing.checks import fit_moments
 from niphash.hashing.fine_tuning import Descent, Snapshot, check_choice, fine_tune, gather, resident
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.rbm import RBM
-from niphash.hashing.stack import RBMStack, Stack, fit_moments
+from niphash.hashing.stack import RBMStack
+from niphash.hashing.stack_network import Stack
 from niphash.hashing.training import data_fingerprint
 from niphash.hashing.triplets import (
     Sampling,

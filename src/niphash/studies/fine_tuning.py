@@ -7,7 +7,8 @@ from omegaconf import DictConfig
 
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
-from niphash.hashing.stack import RBMStack, Stack
+from niphash.hashing.stack import RBMStack
+from niphash.hashing.stack_network import Stack
 from niphash.studies.curves import curve, draw, finish, float_line, one_panel, published_numbers
 from niphash.studies.hashed import HashingBench, chosen_metric, difference_columns, hashing_bench
 from niphash.studies.measured import label, measured, paired
