@@ -53,6 +53,16 @@ def test_state_determinism_and_shape(descriptors):
     np.testing.assert_array_equal(first.encode(descriptors), restored.encode(descriptors))
 
 
+def test_recentring_follows_a_shifted_collection(descriptors):
+    hasher = SpectralHashing(16)
+    hasher.fit(descriptors)
+    expected = hasher.encode(descriptors)
+    assert (hasher.encode(descriptors + 8) != expected).any()
+    hasher.recenter(descriptors + 8)
+    changed = np.unpackbits(hasher.encode(descriptors + 8) ^ expected).mean()
+    assert changed < 0.001  # a value on a threshold may round to either side
+
+
 def test_bad_input(descriptors):
     with pytest.raises(InputError, match="20 dimensions"):
         SpectralHashing(24).fit(descriptors)

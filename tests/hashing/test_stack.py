@@ -226,8 +226,8 @@ def test_impossible_options_are_refused(options, message):
     [
         (clusters(40, 8), {"bits": 16}, "bits=16 is more than the 8 dimensions"),
         (clusters(40, 24), {"bits": 16, "layers": [32]}, r"layers=\[32, 16\] grows"),
-        (clusters(1, 32), {"bits": 16}, "1 fit descriptors are too few"),
-        (clusters(4, 32)[0], {"bits": 16}, "no matrix"),
+        (clusters(1, 32), {"bits": 16}, "at least two rows"),
+        (clusters(4, 32)[0], {"bits": 16}, "at least two rows"),
         (
             np.where(np.arange(40)[:, None] == 7, np.nan, clusters(40, 32)),
             {"bits": 16},
@@ -238,6 +238,11 @@ def test_impossible_options_are_refused(options, message):
 def test_descriptors_that_cannot_be_fitted_are_refused(descriptors, options, message):
     with pytest.raises(InputError, match=message):
         RBMStack(**options).fit(descriptors)
+
+
+def test_too_few_photos_are_refused_before_they_are_described():
+    with pytest.raises(InputError, match="1 fit descriptors are too few"):
+        RBMStack(16).check(dim=32, count=1)
 
 
 def test_encoding_refuses_what_it_cannot_use(fitted):

@@ -1,17 +1,17 @@
 """Bilinear projections: a long descriptor as a matrix, rotated from both sides, rounded to signs."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.checks import check_bits, check_shape, encode_blocks, fit_mean, sample_rows
-from niphash.hashing.hasher import Hasher, TrainerFactory
+from niphash.hashing.centred import ClosedFormHasher
 from niphash.hashing.itq import random_rotation
 
 
-class BPBC(Hasher):
+class BPBC(ClosedFormHasher):
     """Gong, Kumar, Rowley & Lazebnik, *Learning Binary Codes ... Using Bilinear Projections* (CVPR 2013).
 
     A centred descriptor is read as X [d1, d2]; the code is sign(R1^T X R2), where R1 [d1, c1] and R2 [d2, c2]
@@ -34,12 +34,9 @@ class BPBC(Hasher):
         iterations: int = 20,
         fit_limit: int = 20_000,
     ) -> None:
-        self.bits = check_bits(bits)
-        self.seed = seed
+        super().__init__(bits, seed, fit_limit)
         self.shape = None if shape is None else tuple(shape)
         self.iterations = iterations
-        self.fit_limit = fit_limit
-        self.state: dict[str, torch.Tensor] = {}
 
     def check(self, dim: int, count: int) -> None:
         """See :meth:`Hasher.check`: the matrix must have ``dim`` entries and hold a block of ``bits``."""
@@ -52,23 +49,14 @@ class BPBC(Hasher):
             raise InputError(f"hashing.shape={list(self.shape)} does not make a matrix of {dim} dimensions")
         return self.shape[0], self.shape[1]
 
-    def fit(
-        self,
-        descriptors: np.ndarray,
-        pairs: np.ndarray | None = None,
-        trainer: TrainerFactory | None = None,
-        validation: np.ndarray | None = None,
-    ) -> None:
-        """See :meth:`Hasher.fit`; only ``descriptors`` are used."""
-        mean = fit_mean(descriptors)
-        matrix = self._matrix_shape(len(mean))
+    def solve(self, centred: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return ``left`` [d1, c1] and ``right`` [d2, c2]."""
+        matrix = self._matrix_shape(centred.shape[1])
         rows, columns = code_shape(self.bits, matrix)
         generator = np.random.default_rng(self.seed)
         left = torch.from_numpy(random_rotation(matrix[0], generator)[:, :rows].copy())
         right = torch.from_numpy(random_rotation(matrix[1], generator)[:, :columns].copy())
-        sample = torch.from_numpy(sample_rows(descriptors, self.fit_limit, self.seed) - mean).view(
-            -1, *matrix
-        )
+        sample = torch.from_numpy(centred).view(-1, *matrix)  # [N, d1, d2]
         for _ in range(self.iterations):
             half = sample @ right  # [N, d1, c2]
             signs = torch.sign(left.T @ half)  # [N, c1, c2]
@@ -76,36 +64,17 @@ class BPBC(Hasher):
             half = left.T @ sample  # [N, c1, d2]
             signs = torch.sign(half @ right)
             right = orthonormal(torch.einsum("nij,nik->jk", half, signs))
-        self.state = {"mean": torch.from_numpy(mean), "left": left, "right": right}
+        return {"left": left, "right": right}
 
-    def encode(self, descriptors: np.ndarray) -> np.ndarray:
-        """See :meth:`Hasher.encode`."""
-        check_shape(descriptors, len(self.state.get("mean", ())))
-        return encode_blocks(descriptors, self._bits, self.bits)
-
-    def _bits(self, block: torch.Tensor) -> torch.Tensor:
+    def code_bits(self, centred: torch.Tensor) -> torch.Tensor:
+        """Return the signs of the bilinear forms of centred descriptors, bool [B, bits]."""
         left, right = self.state["left"], self.state["right"]
-        matrices = (block - self.state["mean"]).view(-1, len(left), len(right))  # [B, d1, d2]
-        return (left.T @ matrices @ right).flatten(1) > 0  # [B, bits]
+        matrices = centred.view(-1, len(left), len(right))  # [B, d1, d2]
+        return (left.T @ matrices @ right).flatten(1) > 0
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return ``mean`` [D], ``left`` [d1, c1] and ``right`` [d2, c2]."""
-        return dict(self.state)
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Take over what :meth:`state_dict` returned.
-
-        Raises:
-            InputError: the state belongs to another code length.
-        """
-        bits = state["left"].shape[1] * state["right"].shape[1]
-        if bits != self.bits:
-            raise InputError(f"this model makes codes of {bits} bits, not bits={self.bits}")
-        self.state = {key: value.clone() for key, value in state.items()}
-
-    def recenter(self, descriptors: np.ndarray) -> None:
-        """Centre on the mean of ``descriptors``, float [N, D]."""
-        self.state["mean"] = torch.from_numpy(fit_mean(descriptors))
+    def code_length(self, state: Mapping[str, torch.Tensor]) -> int:
+        """Return c1 c2."""
+        return state["left"].shape[1] * state["right"].shape[1]
 
 
 def orthonormal(matrix: torch.Tensor) -> torch.Tensor:

@@ -51,16 +51,21 @@ def release_pages(array: np.ndarray) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
+def check_matrix(descriptors: np.ndarray) -> None:
+    """Raise an InputError unless ``descriptors`` are [N, D] and N is at least 2."""
+    if descriptors.ndim != 2 or len(descriptors) < 2:
+        raise InputError(
+            f"descriptors of shape {descriptors.shape} cannot be fitted; give at least two rows [N, D]"
+        )
+
+
 def fit_mean(descriptors: np.ndarray) -> np.ndarray:
     """Return the mean, float32 [D], of float [N, D] descriptors, read in blocks.
 
     Raises:
         InputError: fewer than two descriptors, not a matrix, or a value is NaN or infinite.
     """
-    if descriptors.ndim != 2 or len(descriptors) < 2:
-        raise InputError(
-            f"descriptors of shape {descriptors.shape} cannot be fitted; give at least two rows [N, D]"
-        )
+    check_matrix(descriptors)
     total = np.zeros(descriptors.shape[1])
     for block in blocks(descriptors):
         total += block.sum(axis=0, dtype=np.float64)
@@ -73,8 +78,9 @@ def fit_moments(descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Components that never vary get the deviation 1.
 
     Raises:
-        InputError: a value is NaN or infinite.
+        InputError: fewer than two descriptors, not a matrix, or a value is NaN or infinite.
     """
+    check_matrix(descriptors)
     total = np.zeros(descriptors.shape[1])
     squares = np.zeros(descriptors.shape[1])
     for block in blocks(descriptors):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from niphash.hashing.projection import ClosedFormHasher
+from niphash.hashing.projection import ClosedFormProjection
 
 
-class LSH(ClosedFormHasher):
+class LSH(ClosedFormProjection):
     """Signs of Gaussian random projections (Charikar 2002); the only thing fitted is the mean.
 
     There may be more bits than dimensions.

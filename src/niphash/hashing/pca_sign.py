@@ -3,10 +3,10 @@
 import numpy as np
 
 from niphash.hashing.checks import check_rank
-from niphash.hashing.projection import ClosedFormHasher, principal_axes
+from niphash.hashing.projection import ClosedFormProjection, principal_axes
 
 
-class PCASign(ClosedFormHasher):
+class PCASign(ClosedFormProjection):
     """Signs of the leading principal components (PCA-Direct of Gong & Lazebnik 2011)."""
 
     def check(self, dim: int, count: int) -> None:

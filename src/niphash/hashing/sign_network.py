@@ -69,18 +69,13 @@ class SignNetwork(ProjectionHasher):
         validation: np.ndarray | None = None,
     ) -> None:
         """See :meth:`Hasher.fit`; ``pairs`` and ``validation`` are not used."""
-        if descriptors.ndim != 2 or len(descriptors) < 2:
-            raise InputError(
-                f"descriptors of shape {descriptors.shape} cannot be fitted; give at least two rows [N, D]"
-            )
         mean, deviation = fit_moments(descriptors)
         scale = float(np.sqrt(np.mean(np.square(deviation))))
         stage = SignStage(self.loss, self.method, self.bits, mean, scale, self.learning_rate, self.seed)
         batches = DescriptorBatches(descriptors, self.batch_size, self.seed)
         identity = {**self._options(), "data": data_fingerprint(descriptors)}
         fit_module(stage, batches, trainer, self.method, self.max_epochs, identity)
-        self.mean = torch.from_numpy(mean)
-        self.projection = stage.projection.detach().clone()
+        self.state = {"mean": torch.from_numpy(mean), "projection": stage.projection.detach().clone()}
 
     def _options(self) -> dict[str, Any]:
         keys = ("method", "bits", "seed", "weight", "max_epochs", "batch_size", "learning_rate")

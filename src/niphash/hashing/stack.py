@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.checks import blocks, check_bits, check_shape, encode_blocks, fit_moments
+from niphash.hashing.checks import blocks, check_bits, check_matrix, check_shape, encode_blocks, fit_moments
 from niphash.hashing.hasher import Hasher, TrainerFactory
 from niphash.hashing.layer_input import layer_input, some_rows
 from niphash.hashing.layer_sizes import default_layers, with_bits
@@ -134,8 +134,7 @@ class RBMStack(Hasher):
         validation: np.ndarray | None = None,
     ) -> None:
         """See :meth:`Hasher.fit`; ``pairs`` are not used."""
-        if descriptors.ndim != 2:
-            raise InputError(f"descriptors of shape {descriptors.shape} are no matrix [N, D]")
+        check_matrix(descriptors)
         count, dim = descriptors.shape
         self.check(dim, count)
         mean, scale = fit_moments(descriptors)
