@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from niphash.data.images import ImageSet
+from niphash.descriptors.composed import ComposedDescriber
 from niphash.descriptors.describer import Described, Describer, Skipped
 from niphash.descriptors.fingerprint import fingerprint
-from niphash.descriptors.state import load_parts, prefixed
 from niphash.errors import InputError
 
 
-class Fusion(Describer):
+class Fusion(ComposedDescriber):
     """The descriptors of two describers, concatenated with weights alpha and 1 - alpha, then L2.
 
     Chandrasekhar et al. (arXiv 1508.02496), "early fusion". A photo counts as blank only if both say so.
@@ -63,19 +63,9 @@ class Fusion(Describer):
             )
             second.forget(handled)
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return ``first.*`` and ``second.*``."""
-        return prefixed(self._parts())
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Take over what :meth:`state_dict` returned.
-
-        Raises:
-            InputError: the tensors are those of another configuration.
-        """
-        load_parts(self._parts(), state)
-
-    def _parts(self) -> dict[str, Any]:
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Both describers."""
         return {"first": self.first, "second": self.second}
 
 

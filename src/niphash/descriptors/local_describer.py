@@ -9,18 +9,18 @@ import numpy as np
 import torch
 
 from niphash.data.images import ImageSet, UnreadableImage
-from niphash.descriptors.describer import Described, Describer, Skipped
+from niphash.descriptors.composed import ComposedDescriber
+from niphash.descriptors.describer import Described, Skipped
 from niphash.descriptors.encoders import Encoder, check_positive
 from niphash.descriptors.fingerprint import fingerprint
 from niphash.descriptors.local import LocalBackbone
 from niphash.descriptors.parallel import map_ahead
 from niphash.descriptors.pca import PCA
-from niphash.descriptors.state import load_parts, prefixed
 from niphash.errors import InputError
 from niphash.progress import track
 
 
-class LocalDescriber(Describer):
+class LocalDescriber(ComposedDescriber):
     """Local descriptors, brought to fewer dimensions by PCA, encoded into one vector a photo.
 
     Photos are read and their local descriptors found by one thread a core, ahead of the encoding. A photo
@@ -107,19 +107,9 @@ class LocalDescriber(Describer):
             rows = range(start, min(start + self.batch_size, len(images)))
             yield self._encode(rows, [next(found) for _ in rows])
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return ``pca.*`` and ``encoder.*``."""
-        return prefixed(self._parts())
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Take over what :meth:`state_dict` returned.
-
-        Raises:
-            InputError: the tensors are those of another configuration.
-        """
-        load_parts(self._parts(), state)
-
-    def _parts(self) -> dict[str, Any]:
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What is fitted."""
         return {"pca": self.pca, "encoder": self.encoder}
 
     def _encode(self, rows: range, found: list[np.ndarray | Skipped]) -> Described:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from niphash.data.images import ImageSet
+from niphash.descriptors.composed import ComposedDescriber
 from niphash.descriptors.describer import Described, Describer, DescribeReport
 from niphash.descriptors.fingerprint import fingerprint
 from niphash.descriptors.pca import fit_pca
-from niphash.descriptors.state import load_parts, prefixed
 from niphash.errors import InputError
 
 
@@ -104,7 +104,7 @@ class PCAWhitening(Stage):
         return {"stage": "pca", "dim": self.dim}
 
 
-class StagedDescriber(Describer):
+class StagedDescriber(ComposedDescriber):
     """A describer and the stages after it, in order.
 
     Args:
@@ -157,17 +157,7 @@ class StagedDescriber(Describer):
                 descriptors = np.empty((0, self.dim), np.float32)
             yield replace(batch, descriptors=descriptors)
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return ``describer.*``, ``stage0.*``, ``stage1.*``, ..."""
-        return prefixed(self._parts())
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Take over what :meth:`state_dict` returned.
-
-        Raises:
-            InputError: the tensors are those of another configuration.
-        """
-        load_parts(self._parts(), state)
-
-    def _parts(self) -> dict[str, Any]:
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The describer, ``stage0``, ``stage1``, ..."""
         return {"describer": self.describer} | {f"stage{i}": stage for i, stage in enumerate(self.stages)}
