@@ -90,9 +90,9 @@ def load(folder: Path | str) -> Model:
         raise InputError(f"{folder}: holds no {CONFIG}; name the model folder of a finished run")
     config = _read_yaml(folder / CONFIG)
     describer: Describer = build(_without_weights(config["descriptor"]))
-    describer.load_state_dict(_load_tensors(folder / DESCRIBER))
+    _lay_in(describer, folder / DESCRIBER)
     hasher: Hasher = build(config["hashing"])
-    hasher.load_state_dict(_load_tensors(folder / HASHER))
+    _lay_in(hasher, folder / HASHER)
     checksums = _load_tensors(folder / FIT_SET)["checksums"].numpy()
     return Model(describer, hasher, config, _read_json(folder / RECORD), checksums)
 
@@ -108,6 +108,16 @@ def _without_weights(node: Any) -> Any:
 
 def _save_tensors(tensors: dict[str, Any], path: Path) -> None:
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+
+
+def _lay_in(part: Describer | Hasher, path: Path) -> None:
+    tensors = _load_tensors(path)
+    try:
+        part.load_state_dict(tensors)
+    except (KeyError, IndexError, RuntimeError) as error:  # another class, other sizes
+        raise InputError(
+            f"{path}: not the tensors of what {path.parent / CONFIG} names; train the model again"
+        ) from error
 
 
 def _load_tensors(path: Path) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The real path at a size for tests: a mixture of four Gaussians, layers that train in a second.
@@ -126,6 +129,62 @@ def test_bad_input_ends_in_one_sentence(overrides, named, make_objects, tmp_path
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert named in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+RBM = ("hashing=rbm", "hashing.max_epochs=1", "hashing.min_steps=1")
+NETWORK = ("backbone=squeezenet", "pooling=mean", "hashing=itq", "bits=16")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (("hashing=rbm_siamese", "fit.root=objects", "fit.pairs=pairs.csv"), "pairs.csv: 1 of the 2 photos"),
+        (
+            ("hashing=rbm_siamese", "fit.root=one_class", "fit.pairs=folders"),
+            "fit.pairs=folders needs at least",
+        ),
+        (
+            ("stage=classifier", "classifier.root=one_class", "classifier.weights=random"),
+            "one_class: holds 1",
+        ),
+        (("hashing=rbm_triplet", "hashing.neighbours=40"), "too few for hashing.neighbours=40"),
+        ((*NETWORK, "backbone.weights=nan.pt"), "holds NaN or infinite values; give other backbone.weights"),
+        (("hashing=rbm_stack", "hashing.layers=[16,32]"), "hashing.layers=[16, 32] grows"),
+        (("hashing=rbm_stack", "hashing.layers=[8]"), "bits=16 exceeds the last of hashing.layers=[8]"),
+        ((*RBM, "seed=1", "hydra.run.dir=run"), "layer1.ckpt: the checkpoint of another configuration"),
+    ],
+)
+def test_what_hashing_cannot_learn_from_ends_in_one_sentence(
+    overrides, named, object_folder: Path, make_objects, tmp_path: Path
+):
+    make_objects(1, 6).rename(tmp_path / "one_class")
+    (tmp_path / "objects").symlink_to(object_folder)
+    (tmp_path / "pairs.csv").write_text("object00/view0.jpg,object00/view9.jpg\n")
+    if "backbone.weights=nan.pt" in overrides:
+        state = torchvision.models.squeezenet1_0(weights=None).state_dict()
+        torch.save({name: torch.full_like(t, torch.nan) for name, t in state.items()}, tmp_path / "nan.pt")
+    small = () if "backbone=squeezenet" in overrides else SMALL[:3]
+    data = ("data=folder", "data.root=objects", *small, "bits=16")
+    if "hydra.run.dir=run" in overrides:
+        run("train.py", *data, *RBM, "hydra.run.dir=run", cwd=tmp_path)
+    done = run("train.py", *data, *overrides, cwd=tmp_path, expect=2)
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert named in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_with_the_tensors_of_another_method_is_refused(
+    trained: Path, object_folder: Path, tmp_path: Path
+):
+    model = tmp_path / "model"
+    shutil.copytree(trained / "model", model)
+    text = (model / "config.yaml").read_text().replace("niphash.hashing.itq.ITQ", "niphash.hashing.bpbc.BPBC")
+    (model / "config.yaml").write_text(text)
+    done = run(
+        "evaluate.py", f"model={model}", "data=folder", f"data.root={object_folder}", cwd=tmp_path, expect=2
+    )
+    assert done.stderr.startswith("error: ")
+    assert "hasher.safetensors: not the tensors of what" in done.stderr
 
 
 def test_broken_photos_are_named(make_objects, tmp_path: Path):

@@ -186,3 +186,15 @@ def test_another_describer_has_another_folder(photos: ImageSet, tmp_path: Path):
 def test_a_wrong_dtype_is_named(tmp_path: Path):
     with pytest.raises(InputError, match=r"store.dtype=float64"):
         of(Pixels(), tmp_path, "float64")
+
+
+def test_a_descriptor_that_is_no_number_is_refused_with_its_photo(tmp_path: Path):
+    class Broken(Pixels):
+        def batches(self, images: ImageSet) -> Iterator[Described]:
+            for batch in super().batches(images):
+                batch.descriptors[batch.rows == 4, 2] = np.nan
+                yield batch
+
+    with pytest.raises(InputError, match="image 4: its descriptor holds NaN"):
+        describe_once(Broken(), as_image_set(pictures(8)), of(Broken(), tmp_path))
+    assert len(of(Broken(), tmp_path)) == 4  # those before it

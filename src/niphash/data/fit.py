@@ -93,7 +93,7 @@ def class_folder_pairs(images: ImageSet) -> np.ndarray:
     ]
     if len(members) < 2 or not pairs:
         raise InputError(
-            "pairs from class folders need at least two sub-folders (classes), one of them with two photos; "
-            f"found {len(members)} sub-folders and {len(images)} photos"
+            "fit.pairs=folders needs at least two sub-folders (classes) in fit.root, one of them with two "
+            f"photos; found {len(members)} sub-folders and {len(images)} photos"
         )
     return np.array(pairs, np.int64)

@@ -162,6 +162,7 @@ def describe_once(
 
     Raises:
         UnreadableImage: a photo cannot be read and no ``report`` was given.
+        InputError: a descriptor holds NaN or infinite values.
     """
     return np.asarray(describe_to_store(describer, images, store, report))
 
@@ -217,6 +218,11 @@ def _describe(
             key = keys[rows[row]]
             if isinstance(descriptor, Skipped):
                 failed[key.tobytes()] = descriptor.reason
+            elif not np.isfinite(descriptor).all():
+                raise InputError(
+                    f"{images.ids[rows[row]]}: its descriptor holds NaN or infinite values; give other "
+                    "backbone.weights, or leave the photo out"
+                )
             else:
                 done.append((key, descriptor, blank))
             if len(done) >= SHARD_ROWS:

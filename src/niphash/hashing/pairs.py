@@ -58,7 +58,7 @@ def check_pairs(pairs: np.ndarray | None, count: int) -> np.ndarray:
     """
     if pairs is None or len(pairs) == 0:
         raise InputError(
-            "the Siamese stage has no matching pairs; give fit.pairs=<csv>, class folders, or fit.views=1"
+            "no matching pairs to learn from; give fit.pairs=<csv>, fit.pairs=folders, or fit.views=1"
         )
     pairs = np.asarray(pairs, np.int64)
     if pairs.ndim != 2 or pairs.shape[1] != 2:
@@ -100,7 +100,8 @@ class PairSampler:
         self.groups = matching_groups(self.pairs, count)
         if (self.groups == self.groups[0]).all():
             raise InputError(
-                "all fit photos show one thing (one class); the Siamese stage needs at least two"
+                "all fit photos show one thing (one class), so no pair is non-matching; "
+                "give fit.pairs and fit.root with photos of at least two things"
             )
 
     def draw(self, matching: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
