@@ -1,12 +1,13 @@
 """Speed, memory, precision of descriptors from networks: `benchmarks/describe.py [speed] [memory] [bf16]`.
 
 Ratios are of interleaved runs in one process, the best of several rounds each. The peers: the bare network on
-tensors that lie ready (same batch, same precision), and a plain loop that describes one view at a time in
-float32, as cnnimageretrieval-pytorch's extraction does. Photos and weights of ../shared are used where they
-are; else scikit-image's photos and random weights.
+tensors that lie ready (same batch, same precision, both compiled or neither), and a plain loop that describes
+one view at a time in float32, as cnnimageretrieval-pytorch's extraction does. Photos and weights of ../shared
+are used where they are; else scikit-image's photos and random weights.
 """
 
 import argparse
+import itertools
 import resource
 import subprocess
 import sys
@@ -58,13 +59,20 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def bare(describer: CNNDescriber, views: int) -> None:
-    """The network alone, on tensors that lie ready."""
+def bare(describer: CNNDescriber) -> Callable[[int], None]:
+    """Return what runs the network alone on so many tensors that lie ready, compiled where NIP's is."""
     side = int(describer.backbone.sizes[0])
     batch = torch.rand(describer.batch_size, 3, side, side).to(memory_format=torch.channels_last)
-    with torch.inference_mode(), autocast(describer.device, describer.dtype):
-        for _ in range(views // describer.batch_size):
-            describer.backbone.run(batch)
+    run = describer.backbone.run
+    if describer.compile:
+        run = torch.compile(run, fullgraph=True, options={"freezing": True})
+
+    def views(count: int) -> None:
+        with torch.inference_mode(), autocast(describer.device, describer.dtype):
+            for _ in range(count // describer.batch_size):
+                run(batch)
+
+    return views
 
 
 def plain_loop(network: Backbone, images: ImageSet) -> np.ndarray:
@@ -92,15 +100,17 @@ def speed(console: Console, count: int, rounds: int) -> None:
     table = Table(title=f"NIP, {ROTATIONS} rotations x {SCALES} crops, {count} photos: views a second")
     columns = ("network", "arithmetic", "NIP", "bare network", "plain loop", "NIP / bare", "NIP / loop")
     for column in columns:
-        table.add_column(column, justify="left" if column == "network" else "right")
+        table.add_column(column, justify="left" if column in ("network", "arithmetic") else "right")
     images, few = photos(count), photos(4).subset([0, 1])
-    for name in NETWORKS:
-        describer = CNNDescriber(backbone(name), NIP(rotations=ROTATIONS, scales=SCALES))
-        views = count * describer.pooling.orbit_size
+    for name, compile in itertools.product(NETWORKS, (False, True)):
+        describer = CNNDescriber(backbone(name), NIP(rotations=ROTATIONS, scales=SCALES), compile=compile)
+        views = count * describer.pooling.orbit_size // describer.batch_size * describer.batch_size
+        network = bare(describer)
         describer.describe(few)  # the first pass prepares kernels
+        network(describer.batch_size)
         works = [
-            (partial(describer.describe, images), views),
-            (partial(bare, describer, views), views // describer.batch_size * describer.batch_size),
+            (partial(describer.describe, images), count * describer.pooling.orbit_size),
+            (partial(network, views), views),
             (partial(plain_loop, backbone(name), few), len(few) * describer.pooling.orbit_size),
         ]
         took = [[seconds(work) / done for work, done in works] for _ in range(rounds)]
@@ -108,7 +118,7 @@ def speed(console: Console, count: int, rounds: int) -> None:
         rates = [f"{1 / t:.0f}" for t in times]
         table.add_row(
             name,
-            str(describer.dtype).removeprefix("torch."),
+            str(describer.dtype).removeprefix("torch.") + (", compiled" if compile else ""),
             *rates,
             f"{times[1] / times[0]:.2f}",
             f"{times[2] / times[0]:.1f}",

@@ -1,5 +1,6 @@
 """Photos through a network to descriptors, against one image at a time by hand."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def backbone(**options) -> Backbone:
 def describer(
     pooling: Pooling | None = None, precision: str = "fp32", batch_size: int = 4, **options
 ) -> CNNDescriber:
-    return CNNDescriber(backbone(**options), pooling or Mean(), precision, batch_size)
+    return CNNDescriber(backbone(**options), pooling or Mean(), precision, batch_size=batch_size)
 
 
 def one_by_one(images: ImageSet, pooling: Pooling, mode: str = "crop", size: int = SIDE) -> np.ndarray:
@@ -162,6 +163,21 @@ def test_the_fingerprint_sees_everything_that_matters():
     ]
     assert len({choice.fingerprint for choice in choices}) == len(choices)
     assert describer().fingerprint == choices[0].fingerprint
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_gives_the_same_descriptors(images):
+    plain, compiled = (
+        CNNDescriber(backbone(layer="features.2"), Mean(), "fp32", compile) for compile in (False, True)
+    )
+    np.testing.assert_allclose(compiled.describe(images), plain.describe(images), atol=1e-5)
+    assert compiled.fingerprint != plain.fingerprint
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=r"compile=true needs a C\+\+ compiler"):
+        CNNDescriber(backbone(), Mean(), compile=True)
 
 
 def test_wrong_options_are_named():

@@ -1,8 +1,9 @@
 """Photos to descriptors through a network: decoding and the network side by side, in batches of one shape."""
 
+import shutil
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +28,12 @@ class CNNDescriber(Describer):
         backbone: The network up to its layer.
         pooling: Map (or the maps of an orbit of views) to descriptor.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto``: bf16 where the device computes it fast.
-        batch_size: Views that go through the network together. The last batch is filled up with blank views,
-            so that every descriptor comes from a batch of one shape, whatever its neighbours.
+        compile: Whether ``torch.compile`` makes one program of scaling and network. It takes up to half a
+            minute and a C++ compiler, once a process, and pays from some thousand views on
+            (``benchmarks/describe.py``).
+        batch_size: Views that go through the network together; 8 (what stays in a core's cache) or, on a
+            GPU, 64 when it is not given. The last batch is filled up with blank views, so that every
+            descriptor comes from a batch of one shape, whatever its neighbours.
         workers: Threads that decode and warp; one a core when it is not given.
         device: Where the network runs; when it is not given, this process's GPU where there is one.
     """
@@ -38,19 +43,22 @@ class CNNDescriber(Describer):
         backbone: Backbone,
         pooling: Pooling,
         precision: str = "auto",
-        batch_size: int = 16,
+        compile: bool = False,
+        batch_size: int | None = None,
         workers: int | None = None,
         device: str | None = None,
     ) -> None:
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size={batch_size}: give a positive number of views")
         self._given_device = device
         self.device = _device(device)
         self.dtype = arithmetic(precision, self.device)
         self.backbone = backbone.to(self.device).to(memory_format=torch.channels_last)
         self.pooling = pooling.to(self.device).eval()
-        self.batch_size = batch_size
+        self.compile = compile
+        self.batch_size = batch_size or (8 if self.device.type == "cpu" else 64)
         self.workers = workers or cpu_count()
+        self._network = compiled(self.backbone) if compile else self.backbone
         self._dim: int | None = None
         self._fingerprint: str | None = None
 
@@ -78,7 +86,8 @@ class CNNDescriber(Describer):
     def fingerprint(self) -> str:
         """32 hexadecimal digits over network, weights, pooling, input and arithmetic."""
         if self._fingerprint is None:
-            config = {**self.backbone.config(), **self.pooling.config(), "arithmetic": str(self.dtype)}
+            arithmetic = f"{self.dtype}{' compiled' if self.compile else ''}"
+            config = {**self.backbone.config(), **self.pooling.config(), "arithmetic": arithmetic}
             self._fingerprint = fingerprint(config, self.state_dict(), ("torch", "pillow"))
         return self._fingerprint
 
@@ -95,6 +104,7 @@ class CNNDescriber(Describer):
         """Take over what :meth:`state_dict` returned."""
         self.backbone.load_tensors(_under("backbone.", state))
         self.backbone.to(self.device).to(memory_format=torch.channels_last)
+        self._network = compiled(self.backbone) if self.compile else self.backbone  # weights are part of it
         self.pooling.load_state_dict(_under("pooling.", state))
         self._dim = self._fingerprint = None
 
@@ -153,7 +163,7 @@ class CNNDescriber(Describer):
         views = np.require(views, requirements="W")  # torch wants no read-only memory
         images = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2)  # channels last in memory
         with torch.inference_mode(), autocast(self.device, self.dtype):
-            return self.backbone(images).float()
+            return self._network(images).float()
 
 
 class _Photo:
@@ -273,6 +283,20 @@ def has_fast_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def compiled(backbone: Backbone) -> Callable[[Tensor], Tensor]:
+    """Return ``backbone`` as one program, its weights laid out for the processor once and for all.
+
+    Raises:
+        InputError: there is no C++ compiler on a machine whose CPU does the work.
+    """
+    if backbone.mean.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        raise InputError("compile=true needs a C++ compiler; install g++, or leave compile=false")
+    program: Callable[[Tensor], Tensor] = torch.compile(
+        backbone.forward, fullgraph=True, options={"freezing": True}
+    )
+    return program
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

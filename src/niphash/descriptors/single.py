@@ -14,7 +14,8 @@ def single(
     pooling: Any,
     stages: Sequence[Any] = (),
     precision: str = "auto",
-    batch_size: int = 16,
+    compile: bool = False,
+    batch_size: int | None = None,
     seed: int = 0,
 ) -> Describer:
     """Return the describer that ``backbone`` and ``pooling`` make together.
@@ -24,7 +25,8 @@ def single(
         pooling: An encoder for the former, a pooling of feature maps for the latter.
         stages: What is done to the descriptor afterwards, in order (whitening); ``None`` entries are skipped.
         precision: Arithmetic of a network: ``auto``, ``fp32`` or ``bf16``.
-        batch_size: Photos (views of photos, for a network) at a time.
+        compile: Whether a network is compiled, see :class:`CNNDescriber`.
+        batch_size: Photos (views of photos, for a network) at a time; as suits the device when not given.
         seed: Of what is drawn at random for fitting.
 
     Raises:
@@ -36,11 +38,11 @@ def single(
     if isinstance(backbone, LocalBackbone):
         from niphash.descriptors.local_describer import LocalDescriber
 
-        describer = LocalDescriber(backbone, pooling, batch_size=batch_size, seed=seed)
+        describer = LocalDescriber(backbone, pooling, batch_size=batch_size or 32, seed=seed)
     else:
         from niphash.descriptors.cnn_describer import CNNDescriber
 
-        describer = CNNDescriber(backbone, pooling, precision=precision, batch_size=batch_size)
+        describer = CNNDescriber(backbone, pooling, precision, compile, batch_size)
     return staged(describer, stages, seed)
 
 
