@@ -205,12 +205,25 @@ def test_broken_photos_are_named(make_objects, tmp_path: Path):
     assert broken.name in entry["images"]["skipped_files"][0]["id"]
 
 
-def test_only_broken_photos(make_objects, tmp_path: Path):
-    folder = make_objects(2, 2)
-    for path in folder.rglob("*.jpg"):
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data.root=broken",),
+        ("data.root=objects", "fit.root=broken"),
+        ("data.root=objects", "fit.root=broken", *NETWORK, "backbone.weights=random"),
+        ("data.root=objects", "fit.root=broken", *NETWORK, "backbone.weights=random", "whitening=pca"),
+    ],
+)
+def test_only_broken_photos_to_fit_on(overrides, object_folder: Path, make_objects, tmp_path: Path):
+    make_objects(15, 2).rename(tmp_path / "broken")
+    for path in (tmp_path / "broken").rglob("*.jpg"):
         path.write_bytes(b"\xff\xd8 no photo")
-    done = run("train.py", "data=folder", f"data.root={folder}", cwd=tmp_path, expect=2)
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    (tmp_path / "objects").symlink_to(object_folder)
+    done = run("train.py", "data=folder", *overrides, "bits=16", cwd=tmp_path, expect=2)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "30 of 30 fit photos could not be read, the first is object00/view0.jpg (" in last
+    assert "Traceback" not in done.stderr
 
 
 def test_several_data_sets_make_a_list(trained: Path, object_folder: Path, tmp_path: Path):

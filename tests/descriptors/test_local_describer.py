@@ -119,8 +119,16 @@ def test_too_small_a_fit_set_is_named(photos: ImageSet):
         small(Fisher(16, 640)).fit(one)
     with pytest.raises(InputError, match=r"pooling.local_dim=16 needs at least 17"):
         small(fit_descriptors=3).fit(one)
-    with pytest.raises(InputError, match="none of the 1 fit photos"):
+    with pytest.raises(InputError, match="no local descriptor to fit on: none in 1 fit photos; give other"):
         small().fit(as_image_set(Image.new("RGB", (64, 64))))
+
+
+def test_unreadable_fit_photos_are_counted_and_the_first_is_named(tmp_path: Path):
+    (tmp_path / "0.jpg").write_bytes(b"broken")
+    Image.new("RGB", (64, 64)).save(tmp_path / "1.png")
+    message = r"to fit on: 1 of 2 fit photos could not be read, the first is 0\.jpg \(is not an image"
+    with pytest.raises(InputError, match=message):
+        small().fit(ImageSet.from_folder(tmp_path))
 
 
 def test_opencv_threads_are_given_back(fitted: LocalDescriber, photos: ImageSet):

@@ -5,12 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from niphash.data.images import ImageSet, as_image_set
 from niphash.descriptors.bow import BagOfWords
+from niphash.descriptors.cnn import Backbone
+from niphash.descriptors.cnn_describer import CNNDescriber
 from niphash.descriptors.describer import DescribeReport
 from niphash.descriptors.local import SiftDoG
 from niphash.descriptors.local_describer import LocalDescriber
+from niphash.descriptors.pooling import Mean
 from niphash.descriptors.whitening import PCAWhitening, StagedDescriber
 from niphash.errors import InputError
 
@@ -87,3 +91,14 @@ def test_unreadable_fit_photos_are_left_out(object_folder: Path, tmp_path: Path)
     staged = make()
     staged.fit(broken)
     assert all(torch.isfinite(tensor).all() for tensor in staged.state_dict().values())
+
+
+def test_a_fit_set_without_a_usable_photo_is_named(tmp_path: Path):
+    network = Backbone("squeezenet1_1", weights="random", size=64)
+    staged = StagedDescriber(CNNDescriber(network, Mean(), "fp32"), [PCAWhitening(dim=2)])
+    with pytest.raises(InputError, match=r"2 of 2 fit photos could not be read, the first is .*none0\.jpg"):
+        staged.fit(as_image_set([tmp_path / "none0.jpg", tmp_path / "none1.jpg"]))
+    with torch.no_grad():
+        next(network.parameters()).fill_(torch.nan)
+    with pytest.raises(InputError, match="image 0: its descriptor holds NaN"):
+        staged.fit(as_image_set([Image.new("RGB", (64, 64))]))

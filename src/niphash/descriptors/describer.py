@@ -1,7 +1,7 @@
 """What every describer offers: photos to L2-normalised global descriptors."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from niphash.data.images import ImageSet, UnreadableImage
+from niphash.errors import InputError
 
 
 class Skipped(NamedTuple):
@@ -17,6 +18,27 @@ class Skipped(NamedTuple):
     row: int
     image_id: str
     reason: str
+
+
+def unreadable(skipped: Sequence[Skipped], count: int, what: str = "fit photos") -> str:
+    """Return, for a message, how many of ``count`` photos could not be read, and why the first could not."""
+    first = min(skipped, key=lambda photo: photo.row)
+    number = len({photo.image_id for photo in skipped})
+    return f"{number} of {count} {what} could not be read, the first is {first.image_id} ({first.reason})"
+
+
+def check_finite(descriptors: np.ndarray, ids: Sequence[str]) -> None:
+    """Refuse NaN in the descriptors [N, D] of N photos named ``ids``.
+
+    Raises:
+        InputError: a descriptor holds NaN or infinite values; names its photo.
+    """
+    finite = np.isfinite(descriptors).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"{ids[int(np.argmin(finite))]}: its descriptor holds NaN or infinite values; give other "
+            "backbone.weights, or leave the photo out"
+        )
 
 
 @dataclass(frozen=True)

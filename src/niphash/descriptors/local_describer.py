@@ -10,7 +10,7 @@ import torch
 
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.descriptors.composed import ComposedDescriber
-from niphash.descriptors.describer import Described, Skipped
+from niphash.descriptors.describer import Described, Skipped, unreadable
 from niphash.descriptors.encoders import Encoder, check_positive
 from niphash.descriptors.fingerprint import fingerprint
 from niphash.descriptors.local import LocalBackbone
@@ -89,15 +89,16 @@ class LocalDescriber(ComposedDescriber):
         """
         rows = np.random.default_rng(self.seed).permutation(len(images))[: self.fit_images]
         share = max(1, self.fit_descriptors // max(len(rows), 1))
-        drawn = []
+        drawn, skipped = [], []
         for row, found in zip(rows, track(self._extract(images, rows), "fit set", len(rows)), strict=True):
-            if not isinstance(found, Skipped) and len(found):
+            if isinstance(found, Skipped):
+                skipped.append(found)
+            elif len(found):
                 own = np.random.default_rng([self.seed, int(row)])
                 drawn.append(found[own.permutation(len(found))[:share]])
         if not drawn:
-            raise InputError(
-                f"none of the {len(images)} fit photos has a local descriptor; give other photos (fit.root)"
-            )
+            why = unreadable(skipped, len(rows)) if skipped else f"none in {len(rows)} fit photos"
+            raise InputError(f"no local descriptor to fit on: {why}; give other photos (fit.root)")
         return np.concatenate(drawn), [len(found) for found in drawn]
 
     def batches(self, images: ImageSet) -> Iterator[Described]:

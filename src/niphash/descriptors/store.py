@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from niphash.data.images import ImageSet, UnreadableImage
-from niphash.descriptors.describer import Describer, DescribeReport, Skipped
+from niphash.descriptors.describer import Describer, DescribeReport, Skipped, check_finite
 from niphash.descriptors.photo_keys import as_bytes, checksums
 from niphash.descriptors.shards import Shard, open_shard, shard_paths, write_shard
 from niphash.descriptors.stored_descriptors import StoredDescriptors
@@ -218,12 +218,8 @@ def _describe(
             key = keys[rows[row]]
             if isinstance(descriptor, Skipped):
                 failed[key.tobytes()] = descriptor.reason
-            elif not np.isfinite(descriptor).all():
-                raise InputError(
-                    f"{images.ids[rows[row]]}: its descriptor holds NaN or infinite values; give other "
-                    "backbone.weights, or leave the photo out"
-                )
             else:
+                check_finite(descriptor[None], [images.ids[rows[row]]])
                 done.append((key, descriptor, blank))
             if len(done) >= SHARD_ROWS:
                 write()

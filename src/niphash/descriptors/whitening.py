@@ -10,7 +10,7 @@ import torch
 
 from niphash.data.images import ImageSet
 from niphash.descriptors.composed import ComposedDescriber
-from niphash.descriptors.describer import Described, Describer, DescribeReport
+from niphash.descriptors.describer import Described, Describer, DescribeReport, check_finite, unreadable
 from niphash.descriptors.fingerprint import fingerprint
 from niphash.descriptors.pca import fit_pca
 from niphash.errors import InputError
@@ -136,12 +136,17 @@ class StagedDescriber(ComposedDescriber):
         """Fit the describer, then each stage on what the one before it gives for these photos.
 
         Raises:
-            InputError: too few photos for a stage.
+            InputError: no photo can be read, too few for a stage, or NaN in a descriptor.
         """
         self.describer.fit(images)
         rows = np.random.default_rng(self.seed).permutation(len(images))[: self.fit_images]
-        descriptors = self.describer.describe(images.subset(np.sort(rows).tolist()), DescribeReport())
-        descriptors = descriptors[~np.isnan(descriptors).any(1)]
+        drawn, report = images.subset(np.sort(rows).tolist()), DescribeReport()
+        descriptors = self.describer.describe(drawn, report)
+        read = np.setdiff1d(np.arange(len(drawn)), [skipped.row for skipped in report.skipped])
+        if not len(read):
+            raise InputError(f"{unreadable(report.skipped, len(drawn))}; give other photos (fit.root)")
+        descriptors = descriptors[read]
+        check_finite(descriptors, [drawn.ids[row] for row in read])
         for stage in self.stages:
             stage.fit(descriptors)
             descriptors = stage(descriptors)

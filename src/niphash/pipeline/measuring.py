@@ -11,7 +11,7 @@ import numpy as np
 
 from niphash.data.images import ImageSet
 from niphash.data.task import RetrievalTask
-from niphash.descriptors.describer import Describer, DescribeReport
+from niphash.descriptors.describer import Describer, DescribeReport, unreadable
 from niphash.descriptors.distributed import describe_distributed
 from niphash.descriptors.store import DescriptorStore, describe_to_store
 from niphash.descriptors.stored_descriptors import StoredDescriptors
@@ -184,7 +184,7 @@ def _describe_database(
         copies = pooling.describe(task.database, lambda images: np.asarray(describe(images, report)))
         readable = np.isfinite(copies[0][:, 0])
     if not readable.any():
-        raise InputError(f"{task.name}: none of the {len(readable)} database photos can be read")
+        raise InputError(f"{task.name}: {unreadable(report.skipped, len(readable), 'database photos')}")
     return _Database(copies, readable)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from niphash import __version__, loggers
-from niphash.descriptors.describer import Describer, DescribeReport
+from niphash.descriptors.describer import Describer, DescribeReport, unreadable
 from niphash.descriptors.store import DescriptorStore
 from niphash.descriptors.stored_descriptors import StoredDescriptors
 from niphash.errors import InputError
@@ -103,12 +103,13 @@ def _describe_fit_set(
     """Return the descriptors [N, D] of the readable fit photos (and views), and the pairs among them."""
     report = DescribeReport()
     parts = [describe(images, report) for images in with_views(fit_set.images, copies, seed)]
-    for skipped in report.skipped:
-        log.warning("fit photo skipped: %s (%s)", skipped.image_id, skipped.reason)
     positions = np.concatenate([part.positions for part in parts])
     readable = positions >= 0
     if not readable.any():
-        raise InputError(f"none of {fit_set.source} can be read; set fit.root=<folder of photos>")
+        why = unreadable(report.skipped, len(fit_set.images))
+        raise InputError(f"{why}; give other photos (fit.root)")
+    for skipped in report.skipped:
+        log.warning("fit photo skipped: %s (%s)", skipped.image_id, skipped.reason)
     pairs = view_pairs(len(fit_set.images), copies) if copies else fit_set.pairs
     if pairs is not None:
         row = np.cumsum(readable) - 1
