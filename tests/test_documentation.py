@@ -1,4 +1,4 @@
-"""Every command of the README and of the docs runs, in order, at a size for tests."""
+"""Every command and every Python block of the README and of the docs runs, in order, at a size for tests."""
 
 import os
 import re
@@ -18,12 +18,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+def steps(page: Path) -> list[tuple[str, str]]:
+    """Return ("sh", command) and ("python", program) in the order of the page."""
+    found = []
+    for language, text in re.findall(
+        r"^```(sh|python)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        found += [("python", text)] if language == "python" else [("sh", line) for line in commands(text)]
+    return found
 
 
-def commands(page: Path) -> list[str]:
-    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+def commands(block: str) -> list[str]:
+    lines = block.replace("\\\n", " ").splitlines()
     return [line.split("  #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -40,7 +46,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
-def arguments(command: str) -> list[str]:
+def arguments(language: str, command: str) -> list[str]:
+    if language == "python":
+        return [sys.executable, "-c", command]
     program, *words = shlex.split(command)
     if program == "niphash":
         return [sys.executable, "-m", "niphash.apps.cli", *words]
@@ -63,13 +71,13 @@ def small(script: str, overrides: list[str]) -> list[str]:
     return extra
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
-def test_every_command_runs(page: Path, workplace: Path):
+@pytest.mark.parametrize("page", [page for page in PAGES if steps(page)], ids=lambda page: page.stem)
+def test_every_command_and_python_block_runs(page: Path, workplace: Path):
     environment = {**os.environ, "NIPHASH_DATA": str(workplace / "data"), "WANDB_MODE": "offline"}
-    for command in commands(page):
+    for language, command in steps(page):
         if command.startswith("make "):
             continue  # `make test` is what runs this test; `make train` is python train.py
-        words = arguments(command)
+        words = arguments(language, command)
         done = subprocess.run(
             words, cwd=workplace, env=environment, capture_output=True, text=True, timeout=600
         )
