@@ -276,6 +276,21 @@ def test_ranked_lists_measure_as_the_model_does(trained: Path, object_folder: Pa
     assert all(len(line) == 1 + 2 * 16 for line in lists)
 
 
+def test_ranked_lists_of_sub_folders_name_paths_and_are_read_back(
+    trained: Path, object_folder: Path, tmp_path: Path
+):
+    data = ("folder", f"data.root={object_folder}")
+    niphash(
+        "rank", "--model", str(trained / "model"), "--data", *data, "--float", "--out", "l.txt", cwd=tmp_path
+    )
+    query, _, first, *_ = (tmp_path / "l.txt").read_text().split()
+    assert query == first == "object00/view0.jpg"
+    run("evaluate.py", "ranking=l.txt", "data=folder", data[1], "hydra.run.dir=r", cwd=tmp_path)
+    measured = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    expected = json.loads((trained / "metrics.json").read_text())["descriptor"]
+    assert measured["mAP"] == pytest.approx(expected["mAP"], abs=1e-4)
+
+
 def niphash(*words: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "NIPHASH_DATA": str(cwd / "niphash_data"), "COLUMNS": "120"}
     command = [sys.executable, "-m", "niphash.apps.cli", *words]

@@ -15,6 +15,7 @@ from niphash.descriptors.store import DescriptorStore, describe_to_store
 from niphash.errors import InputError
 from niphash.model import Model, load
 from niphash.pipeline.assembly import build_data, build_task, descriptors_dir
+from niphash.pipeline.ranked_lists import listed_names
 from niphash.search.exact import search_descriptors
 from niphash.search.hamming import HammingIndex
 
@@ -86,8 +87,9 @@ def rank(model_folder: str, data: list[str], k: int | None, by_descriptor: bool,
         describe_to_store(model.describer, images, store, report) for images in (task.database, task.queries)
     )
     found = _nearest(model, np.asarray(queries), np.asarray(database), k or len(task.database), by_descriptor)
+    names = listed_names(task)
     lists = [
-        RankedList(_file(query), tuple(_file(task.database.ids[i]) for i in row if i >= 0))
+        RankedList(names[query], tuple(names[task.database.ids[i]] for i in row if i >= 0))
         for query, row in zip(task.queries.ids, found.tolist(), strict=True)
     ]
     write_holidays_results(Path(out), lists)
@@ -113,12 +115,6 @@ def _bits(model: Model) -> int:
     if not model.bits:
         raise InputError("this model makes no codes (hashing=none); train one with hashing=rbm_stack")
     return model.bits
-
-
-def _file(image_id: str) -> str:
-    """Return the file name of an image id, as the official tools write it."""
-    name = Path(image_id).name
-    return name if Path(name).suffix else f"{name}.jpg"
 
 
 def _read_index(folder: Path) -> tuple[HammingIndex, list[str], Path]:

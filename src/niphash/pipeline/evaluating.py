@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 
-from niphash.data.ground_truth.holidays import RankedList, read_holidays_results
-from niphash.data.task import RetrievalTask
+from niphash.data.ground_truth.holidays import read_holidays_results
 from niphash.descriptors.store import DescriptorStore
 from niphash.errors import InputError
 from niphash.evaluation import compare
@@ -17,6 +15,7 @@ from niphash.model import load
 from niphash.pipeline.assembly import build_data, build_task, check_options, descriptors_dir
 from niphash.pipeline.measuring import Stopwatch, describe_with, measure, recentered_on_index
 from niphash.pipeline.pooling import database_pooling
+from niphash.pipeline.ranked_lists import match_lists
 from niphash.pipeline.reporting import print_table, report_run, run_entry, write_json
 from niphash.search.ranking import ranking_from_lists
 
@@ -72,7 +71,7 @@ def evaluate_ranking(cfg: DictConfig, run_dir: Path | str, data_nodes: list[Dict
     check_options(cfg)
     task = build_data(data_nodes[0]).ranking_task()
     lists = read_holidays_results(Path(cfg.ranking))
-    found = _match_lists(task, lists, str(cfg.ranking))
+    found = match_lists(task, lists, str(cfg.ranking))
     ranking = ranking_from_lists(found, task, len(task.database))
     depth = max(map(len, found))
     report = evaluate(
@@ -90,26 +89,6 @@ def evaluate_ranking(cfg: DictConfig, run_dir: Path | str, data_nodes: list[Dict
     print_table(results_table({"ranking": report}, title=f"{task.name}: {cfg.ranking}"))
     print(f"protocol: {task.protocol}")
     return entry
-
-
-def _match_lists(task: RetrievalTask, lists: tuple[RankedList, ...], source: str) -> list[np.ndarray]:
-    """Return for each query of the task database numbers, best first (none where no list is given).
-
-    Raises:
-        InputError: the file answers no query of the task, or names an image that the database lacks.
-    """
-    number = {Path(image_id).stem: i for i, image_id in enumerate(task.database.ids)}
-    answers = {Path(answer.query).stem: answer.images for answer in lists}
-    if not answers.keys() & {Path(query).stem for query in task.queries.ids}:
-        raise InputError(f"{source}: answers no query of {task.name}; set data=<its data set>")
-    found = []
-    for query in task.queries.ids:
-        stems = [Path(image).stem for image in answers.get(Path(query).stem, ())]
-        unknown = next((stem for stem in stems if stem not in number), None)
-        if unknown is not None:
-            raise InputError(f"{source}: {unknown} is no image of {task.name}; set data=<the right data set>")
-        found.append(np.array([number[stem] for stem in stems], np.int64))
-    return found
 
 
 def compare_runs(runs: list[str], run_dir: Path | str, seed: int) -> list[dict[str, Any]]:
