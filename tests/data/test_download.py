@@ -81,6 +81,13 @@ def test_the_checksum_of_the_first_use_is_checked_ever_after(served, tmp_path: P
         fetch([remote(server)], root, absent)
 
 
+def test_a_damaged_record_of_a_part_is_named(served, tmp_path: Path) -> None:
+    server, _ = served
+    (tmp_path / "ukbench.zip.part.json").write_text("{")
+    with pytest.raises(InputError, match=r"ukbench\.zip\.part\.json: cannot be read"):
+        fetch([remote(server)], tmp_path, absent)
+
+
 def test_a_missing_file_says_where_it_belongs(served, tmp_path: Path) -> None:
     server, _ = served
     root = tmp_path / "root"

@@ -121,8 +121,8 @@ def _download(file: RemoteFile, target: Path, known: str | None) -> None:
             download_from(url, target)
             _verify(target, known)
             return
-        except InputError as error:  # a mirror with another file
-            target.unlink()
+        except InputError as error:  # a mirror with another file, or a damaged record of a part
+            target.unlink(missing_ok=True)
             reasons.append(f"{url}: {error}")
         except (urllib.error.HTTPError, WrongLength) as error:
             reasons.append(f"{url}: {error}")
