@@ -28,7 +28,6 @@ TrainerFactory = Callable[..., pl.Trainer]
 Sample = tuple[Path, int]
 
 SCHEDULES = ("cosine", "constant")
-SCHEDULES = ("cosine", "constant")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
