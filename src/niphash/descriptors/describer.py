@@ -10,6 +10,7 @@ import torch
 
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.errors import InputError
+from niphash.progress import track
 
 
 class Skipped(NamedTuple):
@@ -106,11 +107,21 @@ class Describer(ABC):
             UnreadableImage: a photo cannot be read and no ``report`` was given.
         """
         descriptors = np.full((len(images), self.dim), np.nan, np.float32)
-        for batch in self.batches(images):
-            if batch.skipped and report is None:
-                raise UnreadableImage(batch.skipped[0].image_id, batch.skipped[0].reason)
-            descriptors[batch.rows] = batch.descriptors
+        for row, found, blank in track(self.photos(images), "describe", len(images)):
+            if not isinstance(found, Skipped):
+                descriptors[row] = found
+            elif report is None:
+                raise UnreadableImage(found.image_id, found.reason)
+            else:
+                report.skipped.append(found)
             if report is not None:
-                report.skipped.extend(batch.skipped)
-                report.blank += len(batch.blank)
+                report.blank += blank
         return descriptors
+
+    def photos(self, images: ImageSet) -> Iterator[tuple[int, np.ndarray | Skipped, bool]]:
+        """Yield row, descriptor float32 [D] (or why there is none) and whether the photo is blank."""
+        for batch in self.batches(images):
+            for row, descriptor in zip(batch.rows.tolist(), batch.descriptors, strict=True):
+                yield row, descriptor, row in batch.blank
+            for skipped in batch.skipped:
+                yield skipped.row, skipped, False

@@ -1,6 +1,5 @@
 """The descriptor store: described photos on disk, so that a photo is described once."""
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -213,7 +212,7 @@ def _describe(
         return failed
     try:
         for row, descriptor, blank in track(
-            _photos(describer, images.subset(rows.tolist())), "describe", len(rows)
+            describer.photos(images.subset(rows.tolist())), "describe", len(rows)
         ):
             key = keys[rows[row]]
             if isinstance(descriptor, Skipped):
@@ -226,12 +225,3 @@ def _describe(
     finally:
         write()
     return failed
-
-
-def _photos(describer: Describer, images: ImageSet) -> Iterator[tuple[int, np.ndarray | Skipped, bool]]:
-    """Yield row, descriptor (or why there is none) and whether the photo is blank, photo by photo."""
-    for batch in describer.batches(images):
-        for row, descriptor in zip(batch.rows.tolist(), batch.descriptors, strict=True):
-            yield row, descriptor, row in batch.blank
-        for skip in batch.skipped:
-            yield skip.row, skip, False
