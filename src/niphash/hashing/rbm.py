@@ -99,7 +99,8 @@ class RBM(nn.Module):
 
 def sample_bernoulli(probability: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Draw zeros and ones of the shape and dtype of ``probability``."""
-    return torch.bernoulli(probability, generator=generator)
+    drawn = torch.rand(probability.shape, generator=generator, device=probability.device)
+    return (drawn < probability).to(probability.dtype)  # several times faster than torch.bernoulli on a CPU
 
 
 def contrastive_divergence(

@@ -99,7 +99,7 @@ class RBMStage(pl.LightningModule):
             {"params": [self.rbm.weight], "weight_decay": options.weight_decay},
             {"params": [self.rbm.hidden_bias, self.rbm.visible_bias]},
         ]
-        return torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum)
+        return torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum, fused=True)
 
     def on_train_epoch_start(self) -> None:
         """Seed the sampling and set the learning rate of this epoch, whatever ran before it."""
