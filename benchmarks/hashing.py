@@ -6,9 +6,11 @@ Each fold's 25 objects are tested (every photo a query), and every method is fit
 photos of the other folds; a method that learns from views also sees ``--views`` random views of those. The
 database is the fold's 100 photos, or with ``--database all`` all 500, the other folds' as distractors. Fisher
 vectors are fitted on the sample's fit photos. A method is a choice of conf/hashing; ``itq+views`` gives it
-the views as further photos, ``niphash:neighbours=0`` sets one of its options. Ratios are to ITQ, with paired
-bootstrap 95 % intervals over queries. What was described and measured is kept in ``--folder``, so a run that
-was stopped goes on; a method that has changed needs its files in ``<folder>/scores`` deleted.
+the views as further photos, ``niphash+labels`` the true objects of the fit photos in place of views (what the
+method could reach if it guessed every match), ``niphash:neighbours=0`` sets one of its options. Ratios are to
+ITQ, with paired bootstrap 95 % intervals over queries. What was described and measured is kept in
+``--folder``, so a run that was stopped goes on; a method that has changed needs its files in
+``<folder>/scores`` deleted.
 """
 
 import argparse
@@ -43,7 +45,7 @@ DESCRIPTORS = {
     "mobilenet_nip": [*MOBILENET, *NIP],
 }
 METHODS = ["lsh", "pca_sign", "spectral", "bpbc", "rbm_stack", "itq", "itq+views", "niphash"]
-VIEWS = "+views"
+VIEWS, LABELS = "+views", "+labels"
 COLUMNS = ["descriptor", "bits", "method", "float", "score", "of_float", "of_itq", "low", "high"]
 FOLDS, RESAMPLES = 5, 2000
 
@@ -78,6 +80,11 @@ def folds(count: int, seed: int) -> list[np.ndarray]:
     return [np.isin(np.arange(count) // SHOTS, part) for part in np.array_split(objects, FOLDS)]
 
 
+def object_pairs(objects: np.ndarray) -> np.ndarray:
+    """Return int64 [P, 2], each photo and the next one of its object."""
+    return np.stack([np.arange(len(objects) - 1), np.arange(1, len(objects))], 1)[objects[:-1] == objects[1:]]
+
+
 def score(ranking: Ranking, truth: list[Relevance]) -> np.ndarray:
     """Return 4 x recall@4 of each query, expected over the order inside ties."""
     return evaluate(ranking, truth).per_query["ukb"]
@@ -95,14 +102,17 @@ def measure(method: str, bits: int, descriptors: np.ndarray, options: argparse.N
             ranking = rank_descriptors(descriptors[numbers], descriptors[database], truth)
             scores[test] = score(ranking, truth)
             continue
-        name, *settings = method.removesuffix(VIEWS).split(":")
+        name, *settings = method.removesuffix(VIEWS).removesuffix(LABELS).split(":")
         overrides = [f"hashing.{setting}" for setting in settings]
         hasher = build(
             compose([f"hashing={name}", f"bits={bits}", f"seed={options.seed}", *overrides]).hashing
         )
-        copies = options.views if hasher.needs_pairs or method.endswith(VIEWS) else 0
+        labelled = method.endswith(LABELS)
+        copies = options.views if (hasher.needs_pairs and not labelled) or method.endswith(VIEWS) else 0
         rows = descriptors[: count * (1 + copies)][np.tile(~test, 1 + copies)]
-        hasher.fit(rows, view_pairs(int((~test).sum()), copies) if hasher.needs_pairs else None)
+        objects = np.flatnonzero(~test) // SHOTS
+        pairs = object_pairs(objects) if labelled else view_pairs(len(objects), copies)
+        hasher.fit(rows, pairs if hasher.needs_pairs else None)
         codes = hasher.encode(descriptors[:count])
         scores[test] = score(rank_codes(codes[numbers], codes[database], truth), truth)
     return scores

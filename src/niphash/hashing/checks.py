@@ -100,12 +100,17 @@ def sample_rows(descriptors: np.ndarray, limit: int, seed: int) -> np.ndarray:
     return np.array(descriptors[np.sort(chosen)], np.float32)
 
 
-def check_rank(bits: int, dim: int, count: int, method: str) -> None:
-    """Raise an InputError unless ``count`` centred [N, ``dim``] descriptors span ``bits`` directions."""
+def check_dim(bits: int, dim: int) -> None:
+    """Raise an InputError unless descriptors of ``dim`` components have room for ``bits`` bits."""
     if bits > dim:
         raise InputError(
-            f"bits={bits} is more than the {dim} dimensions of the descriptor; {method} needs bits <= {dim}"
+            f"bits={bits} is more than the {dim} dimensions of the descriptor; ask for at most {dim}"
         )
+
+
+def check_rank(bits: int, dim: int, count: int, method: str) -> None:
+    """Raise an InputError unless ``count`` centred [N, ``dim``] descriptors span ``bits`` directions."""
+    check_dim(bits, dim)
     if bits >= count:
         raise InputError(
             f"{count} fit descriptors are too few for bits={bits}; {method} needs at least {bits + 1}, "

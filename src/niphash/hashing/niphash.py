@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.checks import blocks, fit_mean
+from niphash.hashing.checks import blocks, check_dim, fit_mean
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.itq import random_rotation
 from niphash.hashing.pairs import check_pairs, matching_groups
@@ -76,10 +76,7 @@ class NIPHash(ProjectionHasher):
 
     def check(self, dim: int, count: int) -> None:
         """See :meth:`Hasher.check`."""
-        if self.bits > dim:
-            raise InputError(
-                f"bits={self.bits} is more than the {dim} dimensions of the descriptor; ask for at most {dim}"
-            )
+        check_dim(self.bits, dim)
         if count < 4:
             raise InputError(f"{count} fit descriptors are too few for hashing=niphash; give at least 4")
 

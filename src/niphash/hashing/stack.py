@@ -15,7 +15,15 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.checks import blocks, check_bits, check_matrix, check_shape, encode_blocks, fit_moments
+from niphash.hashing.checks import (
+    blocks,
+    check_bits,
+    check_dim,
+    check_matrix,
+    check_shape,
+    encode_blocks,
+    fit_moments,
+)
 from niphash.hashing.hasher import Hasher, TrainerFactory
 from niphash.hashing.layer_input import layer_input, some_rows
 from niphash.hashing.layer_sizes import default_layers, with_bits
@@ -113,10 +121,7 @@ class RBMStack(Hasher):
 
     def check(self, dim: int, count: int) -> None:
         """See :meth:`Hasher.check`."""
-        if self.bits > dim:
-            raise InputError(
-                f"bits={self.bits} is more than the {dim} dimensions of the descriptor; ask for at most {dim}"
-            )
+        check_dim(self.bits, dim)
         sizes = [dim, *self.hidden_sizes(dim, count)]
         if any(above > below for below, above in pairwise(sizes)):
             raise InputError(
