@@ -137,7 +137,6 @@ def test_the_best_descriptor_is_a_composition_that_takes_any_backbone():
             "backbone=mobilenet_v2",
             "backbone.weights=random",
             "backbone.size=64",
-            "whitening=none",
         ]
     )
     assert cfg.study is None
