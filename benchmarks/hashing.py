@@ -8,7 +8,7 @@ database is the fold's 100 photos, or with ``--database all`` all 500, the other
 vectors are fitted on the sample's fit photos. A method is a choice of conf/hashing; ``itq+views`` gives it
 the views as further photos, ``niphash+labels`` the true objects of the fit photos in place of views (what the
 method could reach if it guessed every match), ``niphash:neighbours=0`` sets one of its options. Ratios are to
-the method ``--against``, with paired bootstrap 95 % intervals over queries. What was described and measured is
+the method ``--against``, with paired bootstrap 95 % intervals over queries. What was described, measured is
 kept in ``--folder``, so a run that was stopped goes on; a method that has changed needs its files in
 ``<folder>/scores`` deleted.
 """
