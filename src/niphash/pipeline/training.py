@@ -73,10 +73,11 @@ def train(
     trainer = trainer_factory(cfg, logger, run_dir)
     store = DescriptorStore.of(describer, descriptors_dir(cfg))
     describe = describe_with(describer, store, trainer if several_processes(cfg) else None)
-    with watch.time("describe"):
-        descriptors, pairs = _describe_fit_set(describe, fit_set, copies, int(cfg.seed))
-    with watch.time("fit"):
-        hasher.fit(cast(np.ndarray, descriptors), pairs, trainer)
+    if hasher.bits:  # hashing=none learns from no descriptors
+        with watch.time("describe"):
+            descriptors, pairs = _describe_fit_set(describe, fit_set, copies, int(cfg.seed))
+        with watch.time("fit"):
+            hasher.fit(cast(np.ndarray, descriptors), pairs, trainer)
     model = Model(describer, hasher, _model_config(cfg), *_record(cfg, describer, hasher, fit_set))
     model.save(run_dir / "model")
     entries, measurements = [], []
