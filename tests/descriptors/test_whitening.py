@@ -15,7 +15,7 @@ from niphash.descriptors.describer import DescribeReport
 from niphash.descriptors.local import SiftDoG
 from niphash.descriptors.local_describer import LocalDescriber
 from niphash.descriptors.pooling import Mean
-from niphash.descriptors.whitening import PCAWhitening, StagedDescriber
+from niphash.descriptors.whitening import Centring, PCAWhitening, StagedDescriber
 from niphash.errors import InputError
 
 
@@ -42,6 +42,26 @@ def test_power_zero_only_rotates():
     centred = x - x.mean(0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     np.testing.assert_allclose(stage(x) @ stage(x).T, centred @ centred.T, atol=1e-4)
+
+
+def test_centring_takes_away_what_all_have_in_common():
+    x = descriptors() + 1
+    stage = Centring()
+    stage.fit(x)
+    centred = x - x.mean(0)
+    expected = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    np.testing.assert_allclose(stage(x), expected, atol=1e-5)
+    loaded = Centring()
+    loaded.load_state_dict(stage.state_dict())
+    np.testing.assert_array_equal(loaded(x), stage(x))
+    with pytest.raises(InputError, match="whitening=centring"):
+        loaded.load_state_dict({})
+
+
+def test_centring_keeps_the_dimensions():
+    inner = LocalDescriber(SiftDoG(), BagOfWords(16, 64), device="cpu")
+    assert StagedDescriber(inner, [Centring()]).dim == inner.dim
+    assert StagedDescriber(inner, [PCAWhitening(dim=20), Centring()]).dim == 20
 
 
 def test_impossible_sizes_are_named():

@@ -1,4 +1,4 @@
-"""Stages after a describer: PCA whitening."""
+"""Stages after a describer: centring, PCA whitening."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ from niphash.errors import InputError
 class Stage(ABC):
     """Descriptor to descriptor, fitted without labels."""
 
-    #: Components of a descriptor afterwards.
-    dim: int
+    #: Components of a descriptor afterwards; ``None``: as many as before.
+    dim: int | None = None
 
     @abstractmethod
     def fit(self, descriptors: np.ndarray) -> None:
@@ -48,6 +48,48 @@ def none() -> None:
     """Return no stage at all (``whitening=none``)."""
 
 
+class Centring(Stage):
+    """Subtraction of the fit set's mean, then L2.
+
+    Activations of a network are not negative, so all its descriptors are similar; without what they have in
+    common the differences count, and a fusion with descriptors of another kind is a balanced one.
+    """
+
+    def __init__(self) -> None:
+        self.mean: torch.Tensor | None = None
+
+    def fit(self, descriptors: np.ndarray) -> None:
+        """Fit on float32 [N, D]."""
+        self.mean = torch.from_numpy(descriptors.mean(0, dtype=np.float64).astype(np.float32))
+
+    def __call__(self, descriptors: np.ndarray) -> np.ndarray:
+        """Return float32 [N, D], L2-normalised, of float32 [N, D]."""
+        if self.mean is None:
+            raise RuntimeError("the centring has not been fitted")
+        centred = torch.from_numpy(np.ascontiguousarray(descriptors)) - self.mean
+        return torch.nn.functional.normalize(centred, dim=1).numpy()
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return ``mean`` [D]; nothing before the fit."""
+        return {} if self.mean is None else {"mean": self.mean}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state_dict` returned.
+
+        Raises:
+            InputError: there is no mean of a descriptor among the tensors.
+        """
+        mean = state.get("mean")
+        if mean is None or mean.ndim != 1:
+            raise InputError("the stored tensors hold no mean for whitening=centring; train the model again")
+        self.mean = mean.float()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Plain values that determine the output; the mean is in the tensors."""
+        return {"stage": "centring"}
+
+
 class PCAWhitening(Stage):
     """Projection onto principal axes, each divided by its standard deviation, then L2.
 
@@ -58,6 +100,8 @@ class PCAWhitening(Stage):
         power: Exponent of the variance that divides a component: 0.5 whitens, 0 only rotates and reduces.
         floor: Variances below this fraction of the largest count as this fraction, so that noise stays small.
     """
+
+    dim: int
 
     def __init__(self, dim: int = 256, power: float = 0.5, floor: float = 1e-4) -> None:
         if dim < 1:
@@ -123,7 +167,7 @@ class StagedDescriber(ComposedDescriber):
     @property
     def dim(self) -> int:
         """Components of a descriptor after the last stage."""
-        return self.stages[-1].dim
+        return next((stage.dim for stage in reversed(self.stages) if stage.dim), self.describer.dim)
 
     @property
     def fingerprint(self) -> str:

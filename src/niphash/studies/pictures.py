@@ -44,7 +44,7 @@ def curves(
     for (name, points), marker in zip((published or {}).items(), MARKERS, strict=False):
         axes.plot(*zip(*points, strict=True), marker=marker, linestyle=":", label=name, **PUBLISHED)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def dots(axes: Axes, marks: Sequence[Dot], xlabel: str, published: str) -> None:
