@@ -8,7 +8,6 @@ are used where they are; else scikit-image's photos and random weights.
 
 import argparse
 import itertools
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from memory import peak_mib
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -144,7 +144,7 @@ def _peak(name: str, rotations: int, scales: int) -> float:
 def peak(name: str, rotations: int, scales: int) -> float:
     """Describe four photos and return the peak resident memory of this process, MiB."""
     CNNDescriber(backbone(name), NIP(rotations=rotations, scales=scales)).describe(photos(4))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mib()
 
 
 def mean_average_precision(descriptors: np.ndarray, labels: np.ndarray) -> float:

@@ -6,12 +6,12 @@ Each size runs in a process of its own, so that its peak memory is its own.
 """
 
 import multiprocessing
-import resource
 import sys
 import time
 from multiprocessing.connection import Connection
 
 import numpy as np
+from memory import peak_mib
 from rich import print as show
 from rich.table import Table
 
@@ -30,8 +30,7 @@ def measure(size: int, sender: Connection) -> None:
     start = time.perf_counter()
     means = evaluate(rank_codes(queries, database, truth), truth, recall_at=(1000,)).means
     seconds = time.perf_counter() - start
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sender.send((size, seconds, kibibytes / 1024, means["mAP"], means["recall@1000"]))
+    sender.send((size, seconds, peak_mib(), means["mAP"], means["recall@1000"]))
 
 
 def main() -> None:

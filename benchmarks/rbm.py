@@ -8,7 +8,6 @@ Rates are ratios of one run: the competitors take turns, and the median of the t
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from memory import peak_mib
 
 from niphash.hashing.rbm import RBM, reconstruction_error
 from niphash.hashing.rbm_stage import RBMStage, RBMTraining
@@ -134,7 +134,7 @@ def train_store(path: str, layers: str, batches: int) -> None:
         limit = {"limit_train_batches": batches} if batches else {}
         hasher.fit(descriptors, trainer=partial(quiet_cpu_trainer, default_root_dir=folder, **limit))
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_mib() / 1024
     steps = f"{batches} batches a layer" if batches else "one epoch a layer"
     sizes_used = "-".join(map(str, hasher.log_config()["layers"]))
     print(f"{len(descriptors)} x {DIM} float16, {sizes_used}, {steps}: peak {peak:.2f} GiB, {seconds:.0f} s")

@@ -8,7 +8,6 @@ rate at which numpy writes and reads one plain file of the same size on the same
 
 import argparse
 import multiprocessing
-import resource
 import shutil
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from memory import peak_mib
 from rich import print as show
 from rich.table import Table
 
@@ -81,9 +81,7 @@ def measure(work: Callable[[Path, int], int], folder: Path, rows: int) -> tuple[
 def _measure(work, folder, rows, sender) -> None:
     start = time.perf_counter()
     done = work(folder, rows)
-    sender.send(
-        (time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, done)
-    )
+    sender.send((time.perf_counter() - start, peak_mib(), done))
 
 
 def main() -> None:
