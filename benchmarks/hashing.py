@@ -7,7 +7,8 @@ photos of the other folds; a method that learns from views also sees ``--views``
 database is the fold's 100 photos, or with ``--database all`` all 500, the other folds' as distractors. Fisher
 vectors are fitted on the sample's fit photos. A method is a choice of conf/hashing; ``itq+views`` gives it
 the views as further photos, ``niphash+labels`` the true objects of the fit photos in place of views (what the
-method could reach if it guessed every match), ``niphash:neighbours=0`` sets one of its options. Ratios are to
+method could reach if it guessed every match), ``niphash:neighbours=0`` sets one of its options;
+``niphash+hamming`` and ``itq+asymmetric`` compare the codes by that distance. Ratios are to
 the method ``--against``, with paired bootstrap 95 % intervals over queries. What was described, measured is
 kept in ``--folder``, so a run that was stopped goes on; a method that has changed needs its files in
 ``<folder>/scores`` deleted.
@@ -31,8 +32,11 @@ from niphash.data.ukbench import UKBenchData
 from niphash.descriptors.describer import Describer
 from niphash.descriptors.store import DescriptorStore, describe_once
 from niphash.evaluation.evaluator import evaluate
+from niphash.hashing.hasher import Hasher
+from niphash.pipeline.assembly import build_data
 from niphash.pipeline.fitting import view_pairs, with_views
-from niphash.search.ranking import Ranking, rank_codes, rank_descriptors
+from niphash.search.codes import code_distances
+from niphash.search.ranking import Ranking, rank, rank_descriptors
 
 NIP = ["pooling=nip", "pooling.rotations=12", "pooling.scales=3"]
 SQUEEZENET = ["backbone=squeezenet", "backbone.weights={weights}/squeezenet1_0_imagenet.pt"]
@@ -45,7 +49,7 @@ DESCRIPTORS = {
     "mobilenet_nip": [*MOBILENET, *NIP],
 }
 METHODS = ["lsh", "pca_sign", "spectral", "bpbc", "rbm_stack", "itq", "itq+views", "niphash"]
-VIEWS, LABELS = "+views", "+labels"
+SUFFIXES = ("views", "labels", "hamming", "asymmetric")
 COLUMNS = ["descriptor", "bits", "method", "float", "score", "of_float", "against", "ratio", "low", "high"]
 FOLDS, RESAMPLES = 5, 2000
 
@@ -69,7 +73,7 @@ def fitted_describer(name: str, options: argparse.Namespace) -> Describer:
     if fitted.exists():
         describer.load_state_dict(load_file(fitted))
     elif name == "fisher":
-        describer.fit(build(cfg.data).fit_set())
+        describer.fit(build_data(cfg.data).fit_set())
         save_file(describer.state_dict(), fitted)
     return describer
 
@@ -102,20 +106,31 @@ def measure(method: str, bits: int, descriptors: np.ndarray, options: argparse.N
             ranking = rank_descriptors(descriptors[numbers], descriptors[database], truth)
             scores[test] = score(ranking, truth)
             continue
-        name, *settings = method.removesuffix(VIEWS).removesuffix(LABELS).split(":")
-        overrides = [f"hashing.{setting}" for setting in settings]
-        hasher = build(
-            compose([f"hashing={name}", f"bits={bits}", f"seed={options.seed}", *overrides]).hashing
-        )
-        labelled = method.endswith(LABELS)
-        copies = options.views if (hasher.needs_pairs and not labelled) or method.endswith(VIEWS) else 0
-        rows = descriptors[: count * (1 + copies)][np.tile(~test, 1 + copies)]
-        objects = np.flatnonzero(~test) // SHOTS
-        pairs = object_pairs(objects) if labelled else view_pairs(len(objects), copies)
-        hasher.fit(rows, pairs if hasher.needs_pairs else None)
-        codes = hasher.encode(descriptors[:count])
-        scores[test] = score(rank_codes(codes[numbers], codes[database], truth), truth)
+        hasher = fit(method, bits, descriptors, ~test, options)
+        codes = hasher.encode(descriptors[database])
+        distance = "hamming" if "+hamming" in method else "asymmetric" if "+asymmetric" in method else "auto"
+        source = code_distances(hasher, descriptors[numbers], codes, distance=distance)
+        scores[test] = score(rank(source, truth), truth)
     return scores
+
+
+def fit(
+    method: str, bits: int, descriptors: np.ndarray, chosen: np.ndarray, options: argparse.Namespace
+) -> Hasher:
+    """Return the hasher of ``method`` fitted on the photos ``chosen``, bool [N]."""
+    choice, *suffixes = method.split("+")
+    name, *settings = choice.split(":")
+    if unknown := set(suffixes) - set(SUFFIXES):
+        raise SystemExit(f"{method}: there is no +{unknown.pop()}; there are {', '.join(SUFFIXES)}")
+    overrides = [f"hashing.{setting}" for setting in settings]
+    hasher = build(compose([f"hashing={name}", f"bits={bits}", f"seed={options.seed}", *overrides]).hashing)
+    labelled = "labels" in suffixes
+    copies = options.views if (hasher.needs_pairs and not labelled) or "views" in suffixes else 0
+    rows = descriptors[: len(chosen) * (1 + copies)][np.tile(chosen, 1 + copies)]
+    objects = np.flatnonzero(chosen) // SHOTS
+    pairs = object_pairs(objects) if labelled else view_pairs(len(objects), copies)
+    hasher.fit(rows, pairs if hasher.needs_pairs else None)
+    return hasher
 
 
 def remembered(

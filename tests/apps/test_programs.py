@@ -59,6 +59,7 @@ def test_metrics_json_has_the_agreed_layout(trained: Path):
     entry = json.loads((trained / "metrics.json").read_text())
     assert entry["data"] == "folder"
     assert entry["bits"] == 16
+    assert entry["distance"] == "hamming"
     assert entry["seed"] == 0
     assert entry["transductive"] is True
     assert entry["images"] | {"read": 36, "skipped": 0} == entry["images"]
@@ -306,6 +307,8 @@ def test_index_and_search_find_the_photo_itself(trained: Path, object_folder: Pa
     distances = {line.split(maxsplit=1)[1]: int(line.split()[0]) for line in found}
     assert distances[str(photo.resolve())] == 0
     assert list(distances.values()) == sorted(distances.values())
+    found = niphash("search", "index", str(photo), "--distance", "asymmetric", cwd=tmp_path).stdout
+    assert found.splitlines()[0].split()[0] == "0.00"
     again = niphash(
         "index",
         str(object_folder),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from niphash.errors import InputError
+from niphash.hashing.codes import unpack_bits
 from niphash.hashing.itq import ITQ
 from niphash.hashing.lsh import LSH
 from niphash.hashing.pca_sign import PCASign
@@ -33,6 +34,19 @@ def test_bits_are_signs_of_projections_in_contract_order(method, descriptors):
         clear = np.abs(values[:, j]) > 1e-4
         assert clear.sum() > 100
         np.testing.assert_array_equal(bit[clear], values[clear, j] > 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_codes_are_the_signs_of_what_a_query_is_projected_to(method, descriptors):
+    hasher = method(16)
+    hasher.fit(descriptors)
+    projections = hasher.project(descriptors)
+    assert projections.shape == (120, 16)
+    assert projections.dtype == np.float32
+    np.testing.assert_array_equal(unpack_bits(hasher.encode(descriptors)), projections > 0)
+    assert hasher.project(descriptors[:0]).shape == (0, 16)
+    with pytest.raises(InputError, match="40 dimensions"):
+        hasher.project(descriptors[:, :39])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from niphash.errors import InputError
+from niphash.hashing.codes import pack_bits
 from niphash.search import distances as module
 from niphash.search.distances import (
     AsymmetricDistances,
@@ -11,6 +12,7 @@ from niphash.search.distances import (
     Distances,
     HammingDistances,
     NearestOfSeveral,
+    WeightedHammingDistances,
 )
 
 
@@ -112,8 +114,8 @@ def test_the_nearest_of_several_copies_counts():
 
 def test_asymmetric_distances_are_those_of_the_function():
     rng = np.random.default_rng(0)
-    centroids = rng.normal(size=(256, 5)).astype(np.float32)
-    queries, codes = rng.normal(size=(6, 5)).astype(np.float32), rng.integers(0, 256, (40, 1), np.uint8)
+    centroids = 0.3 * rng.normal(size=(256, 5)).astype(np.float32)
+    queries, codes = 0.3 * rng.normal(size=(6, 5)).astype(np.float32), rng.integers(0, 256, (40, 1), np.uint8)
 
     def squared(some: np.ndarray, of: np.ndarray) -> np.ndarray:
         return np.square(some[:, None] - centroids[of[:, 0]][None]).sum(-1)
@@ -130,3 +132,61 @@ def test_asymmetric_distances_are_those_of_the_function():
     np.testing.assert_allclose(
         source.as_reported(distances), squared(queries, codes)[[2, 2, 5], [1, 7, 39]], atol=1e-5
     )
+
+
+def test_distances_that_leave_no_room_for_an_id_are_refused():
+    source = AsymmetricDistances(
+        lambda q, c: np.full((len(q), len(c)), 8.0), np.ones((2, 4)), np.zeros((3, 1), np.uint8)
+    )
+    with pytest.raises(InputError, match="too long; divide each descriptor by its L2 norm"):
+        next(source.blocks())
+
+
+def test_weighted_hamming_counts_a_bit_for_as_much_as_the_query_is_sure():
+    rng = np.random.default_rng(6)
+    projections = rng.normal(size=(5, 24)).astype(np.float32)
+    codes, readable = rng.integers(0, 256, (40, 3), np.uint8), np.arange(40) % 7 != 0
+    source = WeightedHammingDistances(projections, codes, readable)
+    found = source.as_reported(all_distances(source))
+    for query, projection in enumerate(projections.astype(np.float64)):
+        weights = np.abs(projection) / np.abs(projection).mean()
+        for image in np.flatnonzero(readable):
+            bits = [codes[image, j // 8] >> (j % 8) & 1 for j in range(24)]
+            expected = sum(w for w, p, bit in zip(weights, projection, bits, strict=True) if (p > 0) != bit)
+            assert found[query, image] == pytest.approx(expected, abs=1e-4)
+    assert np.all(all_distances(source)[:, ~readable] == -9)
+    grid = np.indices(found.shape).reshape(2, -1)
+    distances, known = source.pairs(*grid)
+    np.testing.assert_array_equal(known, readable[grid[1]])
+    np.testing.assert_array_equal(distances[known], all_distances(source).ravel()[known])
+
+
+def test_weighted_hamming_is_exact_in_any_block_and_order(monkeypatch):
+    rng = np.random.default_rng(7)
+    projections = rng.normal(size=(20, 512)).astype(np.float32) ** 3
+    bits = rng.integers(0, 2, (300, 512))
+    whole = all_distances(WeightedHammingDistances(projections, pack_bits(bits)))
+    order = rng.permutation(512)
+    shuffled = WeightedHammingDistances(projections[:, order], pack_bits(bits[:, order]))
+    np.testing.assert_array_equal(all_distances(shuffled), whole)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 4 * 512 * 7)
+    source = WeightedHammingDistances(projections, pack_bits(bits))
+    assert source.steps == 43
+    np.testing.assert_array_equal(all_distances(source), whole)
+
+
+def test_equal_weights_are_plain_hamming_distance_and_so_is_a_query_on_every_threshold():
+    rng = np.random.default_rng(8)
+    signs, codes = rng.choice([-1.0, 1.0], (6, 64)), rng.integers(0, 256, (50, 8), np.uint8)
+    plain = all_distances(HammingDistances(pack_bits(signs > 0), codes))
+    for scale in (1e-30, 1.0, 1e30):
+        source = WeightedHammingDistances(scale * signs, codes)
+        np.testing.assert_array_equal(source.as_reported(all_distances(source)), plain)
+    undecided = WeightedHammingDistances(np.zeros((1, 64)), codes)
+    ones = np.bitwise_count(codes).sum(axis=1)
+    np.testing.assert_array_equal(undecided.as_reported(all_distances(undecided))[0], ones)
+
+
+def test_projections_of_another_length_than_the_codes_are_refused():
+    with pytest.raises(InputError, match="no common length"):
+        WeightedHammingDistances(np.ones((2, 16)), np.zeros((3, 8), np.uint8))

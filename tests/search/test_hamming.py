@@ -126,7 +126,7 @@ def test_a_damaged_file_is_refused_or_the_same(data, saved, tmp_path):
         index = HammingIndex.load(damaged)
     except InputError:
         return
-    assert index._codes().tolist() == np.arange(40).reshape(20, 2).tolist()
+    assert index.codes.tolist() == np.arange(40).reshape(20, 2).tolist()
 
 
 def test_forged_files_are_refused(saved, tmp_path):

@@ -68,6 +68,7 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
     command.add_argument("index", help="folder made by niphash index")
     command.add_argument("photo", help="the photo to search for")
     command.add_argument("-k", type=int, default=10, help="number of results")
+    _add_distance(command)
     command.set_defaults(run=_search)
 
 
@@ -78,8 +79,18 @@ def _add_rank(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--format", choices=("holidays",), default="holidays")
     command.add_argument("-k", type=int, default=None, help="length of a list; the whole database by default")
     command.add_argument("--float", action="store_true", help="rank by the descriptor, not by the code")
+    _add_distance(command)
     command.add_argument("--out", required=True, help="file to write")
     command.set_defaults(run=_rank)
+
+
+def _add_distance(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--distance",
+        choices=("auto", "hamming", "asymmetric"),
+        default="auto",
+        help="between codes; asymmetric: the query is not rounded to bits; auto: what suits the model",
+    )
 
 
 def _add_data(commands: argparse._SubParsersAction) -> None:
@@ -108,13 +119,19 @@ def _index(options: argparse.Namespace) -> None:
 def _search(options: argparse.Namespace) -> None:
     from niphash.apps.collection import search
 
-    search(options.index, options.photo, options.k)
+    search(options.index, options.photo, options.k, options.distance)
 
 
 def _rank(options: argparse.Namespace) -> None:
     from niphash.apps.collection import rank
 
-    rank(options.model, options.data, options.k, options.float, options.out)
+    rank(
+        options.model,
+        options.data,
+        options.k,
+        "descriptor" if options.float else options.distance,
+        options.out,
+    )
 
 
 def _data_list(options: argparse.Namespace) -> None:

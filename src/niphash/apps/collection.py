@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from niphash.errors import InputError
 from niphash.model import Model, load
 from niphash.pipeline.assembly import build_data, build_task, descriptors_dir
 from niphash.pipeline.ranked_lists import listed_names
-from niphash.search.exact import search_descriptors
+from niphash.search.codes import DistanceChoice, choose_distance, code_distances
+from niphash.search.exact import search_descriptors, search_exhaustively
 from niphash.search.hamming import HammingIndex
 
 CODES, PHOTOS, MODEL = "codes.safetensors", "photos.json", "model"
@@ -59,24 +61,27 @@ def index(photos: str, model_folder: str, out: str) -> None:
     _print_skipped(report)
 
 
-def search(index_folder: str, photo: str, k: int) -> None:
-    """Print the nearest photos of the index: Hamming distance and path, nearest first."""
+def search(index_folder: str, photo: str, k: int, distance: DistanceChoice) -> None:
+    """Print the nearest photos of the index: distance in bits and path, nearest first."""
     folder = Path(index_folder)
     codes, names, root = _read_index(folder)
     model = load(folder / MODEL)
     if codes.bits != model.bits:
         raise InputError(f"{folder}: codes of {codes.bits} bits, model of {model.bits}; make the index again")
-    distances, ids = codes.search(model.hash(as_image_set(photo)), k)
-    for distance, number in zip(distances[0].tolist(), ids[0].tolist(), strict=True):
+    at, ids = _nearest_codes(model, model.describe(as_image_set(photo)), codes, k, distance)
+    form = "4d" if np.issubdtype(at.dtype, np.integer) else "6.2f"
+    for bits, number in zip(at[0].tolist(), ids[0].tolist(), strict=True):
         if number >= 0:
-            print(f"{distance:4d}  {root / names[number]}")
+            print(f"{bits:{form}}  {root / names[number]}")
 
 
-def rank(model_folder: str, data: list[str], k: int | None, by_descriptor: bool, out: str) -> None:
+def rank(
+    model_folder: str, data: list[str], k: int | None, by: DistanceChoice | Literal["descriptor"], out: str
+) -> None:
     """Write for each query of a data set the database images, nearest first, in the Holidays format."""
     model = load(model_folder)
-    if not by_descriptor:
-        _bits(model)
+    if by != "descriptor":
+        choose_distance(model.hasher, by if _bits(model) else "auto")
     cfg = compose([f"data={data[0]}", *data[1:]], "evaluate")
     data_set = build_data(cfg.data)
     data_set.prepare()
@@ -86,7 +91,7 @@ def rank(model_folder: str, data: list[str], k: int | None, by_descriptor: bool,
     database, queries = (
         describe_to_store(model.describer, images, store, report) for images in (task.database, task.queries)
     )
-    found = _nearest(model, np.asarray(queries), np.asarray(database), k or len(task.database), by_descriptor)
+    found = _nearest(model, np.asarray(queries), np.asarray(database), k or len(task.database), by)
     names = listed_names(task)
     lists = [
         RankedList(names[query], tuple(names[task.database.ids[i]] for i in row if i >= 0))
@@ -98,17 +103,31 @@ def rank(model_folder: str, data: list[str], k: int | None, by_descriptor: bool,
 
 
 def _nearest(
-    model: Model, queries: np.ndarray, database: np.ndarray, k: int, by_descriptor: bool
+    model: Model,
+    queries: np.ndarray,
+    database: np.ndarray,
+    k: int,
+    by: DistanceChoice | Literal["descriptor"],
 ) -> np.ndarray:
     """Return int64 [Q, k], database numbers nearest first, -1 where there is none."""
-    if by_descriptor:
+    if by == "descriptor":
         return search_descriptors(queries, database, k)[1]
     readable, answered = (np.flatnonzero(np.isfinite(rows[:, 0])) for rows in (database, queries))
     codes = HammingIndex(model.bits)
     codes.add(model.hasher.encode(database[readable]), readable)
     found = np.full((len(queries), k), -1, np.int64)
-    found[answered] = codes.search(model.hasher.encode(queries[answered]), k)[1]
+    found[answered] = _nearest_codes(model, queries[answered], codes, k, by)[1]
     return found
+
+
+def _nearest_codes(
+    model: Model, queries: np.ndarray, index: HammingIndex, k: int, distance: DistanceChoice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return distances [Q, k] and ids int64 [Q, k] of the nearest codes; -1 where there are fewer."""
+    if choose_distance(model.hasher, distance) == "hamming":
+        return index.search(model.hasher.encode(queries), k)
+    at, rows = search_exhaustively(code_distances(model.hasher, queries, index.codes, distance=distance), k)
+    return at, np.where(rows < 0, -1, index.ids[rows])
 
 
 def _bits(model: Model) -> int:

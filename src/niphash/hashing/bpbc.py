@@ -66,11 +66,11 @@ class BPBC(ClosedFormHasher):
             right = orthonormal(torch.einsum("nij,nik->jk", half, signs))
         return {"left": left, "right": right}
 
-    def code_bits(self, centred: torch.Tensor) -> torch.Tensor:
-        """Return the signs of the bilinear forms of centred descriptors, bool [B, bits]."""
+    def project_centred(self, centred: torch.Tensor) -> torch.Tensor:
+        """Return the bilinear forms of centred descriptors, float32 [B, bits]."""
         left, right = self.state["left"], self.state["right"]
         matrices = centred.view(-1, len(left), len(right))  # [B, d1, d2]
-        return (left.T @ matrices @ right).flatten(1) > 0
+        return (left.T @ matrices @ right).flatten(1)
 
     def code_length(self, state: Mapping[str, torch.Tensor]) -> int:
         """Return c1 c2."""

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.checks import check_bits, check_shape, encode_blocks, fit_mean, sample_rows
-from niphash.hashing.hasher import Hasher, TrainerFactory
+from niphash.hashing.checks import check_bits, fit_mean, sample_rows
+from niphash.hashing.hasher import TrainerFactory
+from niphash.hashing.signs import SignHasher
 
 
-class CentredHasher(Hasher):
-    """bits(x - mean), computed from a few tensors that :attr:`state` holds together with ``mean`` [D].
+class CentredHasher(SignHasher):
+    """Bits of x - mean, computed from a few tensors that :attr:`state` holds together with ``mean`` [D].
 
     Args:
         bits: Length of a code.
@@ -26,21 +27,21 @@ class CentredHasher(Hasher):
         self.state: dict[str, torch.Tensor] = {}
 
     @abstractmethod
-    def code_bits(self, centred: torch.Tensor) -> torch.Tensor:
-        """Return bool [B, bits] for centred descriptors float32 [B, D]."""
+    def project_centred(self, centred: torch.Tensor) -> torch.Tensor:
+        """Return float32 [B, bits], whose signs are the bits, for centred descriptors float32 [B, D]."""
 
     @abstractmethod
     def code_length(self, state: Mapping[str, torch.Tensor]) -> int:
         """Return the length of the codes that the tensors of ``state`` make."""
 
-    def encode(self, descriptors: np.ndarray) -> np.ndarray:
-        """See :meth:`Hasher.encode`.
+    @property
+    def dim(self) -> int:
+        """See :attr:`SignHasher.dim`."""
+        return len(self.state.get("mean", ()))
 
-        Raises:
-            InputError: another number of dimensions than at the fit, or NaN.
-        """
-        check_shape(descriptors, len(self.state.get("mean", ())))
-        return encode_blocks(descriptors, lambda block: self.code_bits(block - self.state["mean"]), self.bits)
+    def project_block(self, block: torch.Tensor) -> torch.Tensor:
+        """See :meth:`SignHasher.project_block`."""
+        return self.project_centred(block - self.state["mean"])
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return ``mean`` float32 [D] and the tensors that the method's class names."""

@@ -1,14 +1,12 @@
 """What fitting and encoding ask of descriptors, said in one sentence when it is not so."""
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 
 from niphash.errors import InputError
-from niphash.hashing.codes import pack_bits
 
 BLOCK_ROWS = 4096
 
@@ -124,23 +122,3 @@ def check_shape(descriptors: np.ndarray, dim: int) -> None:
         raise RuntimeError("fit or load this hasher before it encodes")
     if descriptors.ndim != 2 or descriptors.shape[1] != dim:
         raise InputError(f"descriptors of shape {descriptors.shape} do not fit a hasher of {dim} dimensions")
-
-
-def encode_blocks(
-    descriptors: np.ndarray, to_bits: Callable[[torch.Tensor], torch.Tensor], bits: int
-) -> np.ndarray:
-    """Return uint8 [N, bits // 8] codes, bit j in bit j % 8 of byte j // 8, of float [N, D] read in blocks.
-
-    Args:
-        descriptors: An array or a memory map.
-        to_bits: Turns float32 [B, D] into bool [B, bits].
-        bits: Length of a code.
-    """
-    codes = np.empty((len(descriptors), bits // 8), np.uint8)
-    start = 0
-    for block in blocks(descriptors):
-        with torch.inference_mode():
-            signs = to_bits(torch.from_numpy(block)).cpu().numpy()
-        codes[start : start + len(block)] = pack_bits(signs)
-        start += len(block)
-    return codes

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 TrainerFactory = Callable[..., "pl.Trainer"]
 
 
+#: ``"hamming"``: bits that differ. ``"asymmetric"``: the query is not rounded to bits, the database is.
+DistanceName = Literal["hamming", "asymmetric"]
+
+
 class Hasher(ABC):
     """Descriptor to bits. Instantiated from ``conf/hashing``; knows nothing of images."""
 
@@ -22,6 +26,8 @@ class Hasher(ABC):
     bits: int
     #: Whether :meth:`fit` needs matching pairs (the Siamese stage).
     needs_pairs: bool = False
+    #: The distances that codes can be searched by, the one that suits the method best first.
+    distances: tuple[DistanceName, ...] = ("hamming",)
 
     def check(self, dim: int, count: int) -> None:  # noqa: B027 - nothing to refuse is a fair answer
         """Refuse what :meth:`fit` could not do, before any photo is described.

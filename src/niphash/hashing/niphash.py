@@ -48,6 +48,7 @@ class NIPHash(ProjectionHasher):
     """
 
     needs_pairs = True
+    distances = ("asymmetric", "hamming")
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class NIPHash(ProjectionHasher):
         seed: int = 0,
         fit_limit: int = 4096,
         rank: int = 2048,
-        shrinkage: float = 0.3,
+        shrinkage: float = 0.5,
         neighbours: int = 8,
         significance: float = 6.0,
     ) -> None:

@@ -23,8 +23,7 @@ class PQ(Hasher):
         fit_limit: Fit on a random sample of at most this many descriptors.
     """
 
-    #: Codes are searched by :meth:`asymmetric_distances`, never by Hamming distance.
-    asymmetric = True
+    distances = ("asymmetric",)
 
     def __init__(self, bits: int, seed: int = 0, fit_limit: int = 20_000) -> None:
         self.bits = check_bits(bits)

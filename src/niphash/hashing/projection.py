@@ -17,9 +17,9 @@ class ProjectionHasher(CentredHasher):
         seed: Seed of everything random.
     """
 
-    def code_bits(self, centred: torch.Tensor) -> torch.Tensor:
-        """Return on which side of every hyperplane centred descriptors lie, bool [B, bits]."""
-        return centred @ self.state["projection"] > 0
+    def project_centred(self, centred: torch.Tensor) -> torch.Tensor:
+        """Return the projections float32 [B, bits] of centred descriptors."""
+        return centred @ self.state["projection"]
 
     def code_length(self, state: Mapping[str, torch.Tensor]) -> int:
         """Return the number of hyperplanes."""

@@ -85,7 +85,7 @@ class RBMSiamese(RBMStack):
         self, descriptors: np.ndarray, sampler: PairSampler, trainer: TrainerFactory | None = None
     ) -> None:
         """Go on from a trained stack with the pairs of ``sampler`` over ``descriptors`` [N, D]."""
-        stack = self._fitted(descriptors)
+        stack = self._fitted()
         depth = len(stack.layers)
         layers = range(depth) if self.loss_on == "all" else range(depth - 1, depth)
         identity = {**self._identity(), **self._options(), "data": data_fingerprint(descriptors)}

@@ -39,10 +39,10 @@ class SpectralHashing(ClosedFormHasher):
             "frequency": torch.from_numpy((mode * np.pi / span[axis]).astype(np.float32)),
         }
 
-    def code_bits(self, centred: torch.Tensor) -> torch.Tensor:
-        """Return the signs of the eigenfunctions at centred descriptors, bool [B, bits]."""
+    def project_centred(self, centred: torch.Tensor) -> torch.Tensor:
+        """Return the eigenfunctions at centred descriptors, float32 [B, bits]."""
         values = centred @ self.state["axes"]  # [B, bits]
-        return torch.cos((values - self.state["low"]) * self.state["frequency"]) > 0
+        return torch.cos((values - self.state["low"]) * self.state["frequency"])
 
     def code_length(self, state: Mapping[str, torch.Tensor]) -> int:
         """Return the number of eigenfunctions."""

@@ -21,15 +21,15 @@ from niphash.hashing.checks import (
     check_dim,
     check_matrix,
     check_shape,
-    encode_blocks,
     fit_moments,
 )
-from niphash.hashing.hasher import Hasher, TrainerFactory
+from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.layer_input import layer_input, some_rows
 from niphash.hashing.layer_sizes import default_layers, with_bits
 from niphash.hashing.rbm import VisibleUnits
 from niphash.hashing.rbm_stage import RBMStage, RBMTraining
 from niphash.hashing.regularizers import RegularizerName, regularizer
+from niphash.hashing.signs import SignHasher
 from niphash.hashing.stack_network import Stack
 from niphash.hashing.stream import DescriptorBatches
 from niphash.hashing.training import data_fingerprint, fit_module
@@ -37,7 +37,7 @@ from niphash.hashing.training import data_fingerprint, fit_module
 GAUSSIAN_RATE = 0.008  # chosen on half of the UKBench photos, for 64 and 1024 hidden units
 
 
-class RBMStack(Hasher):
+class RBMStack(SignHasher):
     """Hashing by a greedy stack of RBMs.
 
     Args:
@@ -198,26 +198,19 @@ class RBMStack(Hasher):
         own = {key: getattr(self, key) for key in _IDENTITY}
         return {**own, **asdict(self.training)}
 
-    def project(self, descriptors: np.ndarray) -> np.ndarray:
-        """Return float32 [N, bits] whose signs are the bits: top projections less their thresholds."""
-        stack = self._fitted(descriptors)
-        parts = []
-        for block in blocks(descriptors):
-            with torch.inference_mode():
-                parts.append((stack(torch.from_numpy(block)).projection - stack.threshold).numpy())
-        return np.concatenate(parts)
+    @property
+    def dim(self) -> int:
+        """See :attr:`SignHasher.dim`."""
+        return 0 if self.stack is None else self.stack.sizes[0]
 
-    def encode(self, descriptors: np.ndarray) -> np.ndarray:
-        """See :meth:`Hasher.encode`.
-
-        Raises:
-            InputError: another number of dimensions than at the fit, or NaN.
-        """
-        return encode_blocks(descriptors, self._fitted(descriptors).bits, self.bits)
+    def project_block(self, block: torch.Tensor) -> torch.Tensor:
+        """See :meth:`SignHasher.project_block`: the top projections less their thresholds."""
+        return self._fitted().project(block)
 
     def recenter(self, descriptors: np.ndarray) -> None:
         """Set every threshold to the mean of its projection over ``descriptors`` (DeepHash, equation 6)."""
-        stack = self._fitted(descriptors)
+        check_shape(descriptors, self.dim)
+        stack = self._fitted()
         total = torch.zeros(self.bits, dtype=torch.float64)
         for block in blocks(descriptors):
             with torch.inference_mode():
@@ -226,9 +219,7 @@ class RBMStack(Hasher):
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the tensors of :class:`Stack`."""
-        if self.stack is None:
-            raise RuntimeError("fit this hasher before it is saved")
-        return dict(self.stack.state_dict())
+        return dict(self._fitted().state_dict())
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Take over what :meth:`state_dict` returned.
@@ -248,9 +239,9 @@ class RBMStack(Hasher):
         """Return the layer sizes in use."""
         return {"layers": [] if self.stack is None else self.stack.sizes}
 
-    def _fitted(self, descriptors: np.ndarray) -> Stack:
-        check_shape(descriptors, 0 if self.stack is None else self.stack.sizes[0])
-        assert self.stack is not None
+    def _fitted(self) -> Stack:
+        if self.stack is None:
+            raise RuntimeError("fit or load this hasher first")
         return self.stack
 
 

@@ -79,9 +79,9 @@ class Stack(nn.Module):
             activations.append(state)
         return StackOutput(tuple(activations), projection)
 
-    def bits(self, descriptors: torch.Tensor) -> torch.Tensor:
-        """Return bool [B, bits]: whether the top projection exceeds its threshold."""
-        return self(descriptors).projection > self.threshold
+    def project(self, descriptors: torch.Tensor) -> torch.Tensor:
+        """Return the top projection less its threshold, [B, bits]; its signs are the bits."""
+        return self(descriptors).projection - self.threshold
 
 
 class _Below(nn.Module):

@@ -113,7 +113,7 @@ class RBMTriplet(RBMStack):
 
     def fine_tune(self, descriptors: np.ndarray, trainer: TrainerFactory | None = None) -> None:
         """Go on from a stack with triplets of ``descriptors`` [N, D]."""
-        stack = self._fitted(descriptors)
+        stack = self._fitted()
         identity = {**self._identity(), **self._options(), "data": data_fingerprint(descriptors)}
         descriptors = resident(descriptors)
         neighbours = nearest_neighbours(descriptors, self.neighbours)

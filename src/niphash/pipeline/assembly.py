@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: Keys of ``conf/data`` that change queries or database of any data set; not the data set's own.
 SWITCHES = ("rotate_query", "scale_query", "pool_database", "pool_degrees", "pool_step")
 STAGES = ("hashing", "classifier")
+DISTANCES = ("auto", "hamming", "asymmetric")
 TIES = ("expected", "optimistic", "pessimistic", "stable")
 
 
@@ -37,6 +38,8 @@ def check_options(cfg: DictConfig) -> None:
         raise InputError(f"seed={seed}: a seed is a whole number from 0 on")
     if cfg.get("stage", "hashing") not in STAGES:
         raise InputError(f"stage={cfg.stage}: choose one of {', '.join(STAGES)}")
+    if cfg.distance not in DISTANCES:
+        raise InputError(f"distance={cfg.distance}: choose one of {', '.join(DISTANCES)}")
     if cfg.ties not in TIES:
         raise InputError(f"ties={cfg.ties}: choose one of {', '.join(TIES)}")
 

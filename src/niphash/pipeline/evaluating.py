@@ -13,7 +13,7 @@ from niphash.evaluation.compare import PER_QUERY
 from niphash.evaluation.evaluator import evaluate, results_table
 from niphash.model import load
 from niphash.pipeline.assembly import build_data, build_task, check_options, descriptors_dir
-from niphash.pipeline.measuring import Stopwatch, describe_with, measure, recentered_on_index
+from niphash.pipeline.measuring import Comparison, Stopwatch, describe_with, measure
 from niphash.pipeline.pooling import database_pooling
 from niphash.pipeline.ranked_lists import match_lists
 from niphash.pipeline.reporting import print_table, report_run, run_entry, write_json
@@ -51,9 +51,8 @@ def evaluate_model(
     for data, node in zip(data_sets, data_nodes, strict=True):
         watch = Stopwatch()
         task = build_task(data, node, cfg)
-        recenter = bool(cfg.recenter) or recentered_on_index(model)
-        pooling = database_pooling(node)
-        measurements.append(measure(model, task, describe, watch, cfg.ties, int(cfg.seed), recenter, pooling))
+        comparison, pooling = Comparison.of(cfg, model), database_pooling(node)
+        measurements.append(measure(model, task, describe, watch, comparison, pooling))
         entries.append(run_entry(measurements[-1], model, watch, int(cfg.seed), cfg.ties))
     report_run(entries, measurements, Path(run_dir), logger=None)
     return entries

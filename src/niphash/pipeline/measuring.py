@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from omegaconf import DictConfig
 
 from niphash.data.images import ImageSet
 from niphash.data.task import RetrievalTask
@@ -18,18 +19,12 @@ from niphash.descriptors.stored_descriptors import StoredDescriptors
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.evaluation.functional import Ties
-from niphash.hashing.hasher import Hasher, TrainerFactory
-from niphash.hashing.pq import PQ
+from niphash.hashing.hasher import DistanceName, Hasher, TrainerFactory
 from niphash.model import Model
 from niphash.pipeline.pooling import DatabasePooling
 from niphash.pipeline.provenance import share_a_photo
-from niphash.search.distances import (
-    AsymmetricDistances,
-    CosineDistances,
-    Distances,
-    HammingDistances,
-    NearestOfSeveral,
-)
+from niphash.search.codes import DistanceChoice, choose_distance, code_distances
+from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
 from niphash.search.ranking import Ranking, rank
 
 #: Describes the photos that the store lacks and returns the descriptors of all.
@@ -67,6 +62,7 @@ class Measurement:
         skipped: ``[{"id": ..., "reason": ...}]`` of the photos that could not be read.
         blank: Number of photos without any local descriptor.
         read: Number of photos described.
+        distance: How the codes were compared, ``None`` for ``hashing=none``.
         transductive: Whether a photo that the model was fitted on is among them.
     """
 
@@ -77,6 +73,7 @@ class Measurement:
     skipped: list[dict[str, str]]
     blank: int
     read: int
+    distance: DistanceName | None
     transductive: bool
 
 
@@ -93,9 +90,27 @@ def describe_with(describer: Describer, store: DescriptorStore, trainer: Trainer
     return lambda images, report: describe_distributed(describer, images, store, trainer, report)
 
 
-def recentered_on_index(model: Model) -> bool:
-    """Tell whether the model's bits are to be re-centred on whatever collection is searched."""
-    return model.config["hashing"].get("recenter") == "index"
+@dataclass(frozen=True)
+class Comparison:
+    """How the images of a task are compared and counted.
+
+    Attributes:
+        ties: Order inside equal distances.
+        distance: Between codes, see :func:`niphash.search.codes.choose_distance`.
+        recenter: Move the bit thresholds to the mean of the database first.
+        seed: Of the bootstrap.
+    """
+
+    ties: Ties
+    distance: DistanceChoice
+    recenter: bool
+    seed: int
+
+    @classmethod
+    def of(cls, cfg: DictConfig, model: Model) -> "Comparison":
+        """Read the options of a run; a model trained with ``hashing.recenter=index`` asks for it itself."""
+        recenter = bool(cfg.get("recenter")) or model.config["hashing"].get("recenter") == "index"
+        return cls(cfg.ties, cfg.distance, recenter, int(cfg.seed))
 
 
 def measure(
@@ -103,9 +118,7 @@ def measure(
     task: RetrievalTask,
     describe: Describe,
     watch: Stopwatch,
-    ties: Ties,
-    seed: int,
-    recenter: bool = False,
+    comparison: Comparison,
     pooling: DatabasePooling | None = None,
 ) -> Measurement:
     """Describe, encode and rank the photos of ``task`` and compute every metric.
@@ -117,14 +130,13 @@ def measure(
         task: What is searched for in what.
         describe: Describes images that the store lacks, see :func:`describe_with`.
         watch: Is told the time that each part takes.
-        ties: Order inside equal distances.
-        seed: Of the bootstrap.
-        recenter: Move the bit thresholds to the mean of the database first.
+        comparison: How.
         pooling: Describe database images over rotations.
 
     Raises:
-        InputError: no database photo or no query can be read.
+        InputError: no database photo or no query can be read, or the codes know no such distance.
     """
+    distance = choose_distance(model.hasher, comparison.distance) if model.bits else None
     report = DescribeReport()
     with watch.time("describe"):
         database = _describe_database(task, describe, report, pooling)
@@ -132,17 +144,17 @@ def measure(
     task, queries = _readable_queries(task, queries)
     with watch.time("search"):
         sources = {"descriptor": _nearest([CosineDistances(queries, copy) for copy in database.copies])}
-        if model.bits:
-            if recenter:
+        if distance is not None:
+            if comparison.recenter:
                 model.hasher.recenter(database.readable_rows(0))
-            sources["code"] = _nearest(_code_distances(model.hasher, queries, database))
+            sources["code"] = _nearest(_code_distances(model.hasher, queries, database, distance))
         rankings = {
-            name: rank(source, task, k=TOP, tied_before=ties == "stable", doing=f"rank by {name}")
+            name: rank(source, task, k=TOP, tied_before=comparison.ties == "stable", doing=f"rank by {name}")
             for name, source in sources.items()
         }
     precision_at = (1, 5, 10) if task.variants else ()  # mP@k belongs to the revisited protocol
     reports = {
-        name: evaluate(ranking, task, ties=ties, precision_at=precision_at, seed=seed)
+        name: evaluate(ranking, task, ties=comparison.ties, precision_at=precision_at, seed=comparison.seed)
         for name, ranking in rankings.items()
     }
     return Measurement(
@@ -153,6 +165,7 @@ def measure(
         skipped=_unique(report),
         blank=report.blank,
         read=_count_photos(task) - len(_unique(report)),
+        distance=distance,
         transductive=any(share_a_photo(model.fit_checksums, s) for s in (task.database, task.queries)),
     )
 
@@ -198,18 +211,15 @@ def _readable_queries(task: RetrievalTask, queries: np.ndarray) -> tuple[Retriev
     return task.with_queries(rows), queries[rows]
 
 
-def _code_distances(hasher: Hasher, queries: np.ndarray, database: _Database) -> list[Distances]:
-    """Return Hamming distances (asymmetric ones for product quantisation) to each copy of the database."""
+def _code_distances(
+    hasher: Hasher, queries: np.ndarray, database: _Database, distance: DistanceName
+) -> list[Distances]:
+    """Return the distances of the codes to each copy of the database."""
     distances: list[Distances] = []
     for copy in range(len(database.copies)):
         codes = np.zeros((len(database.readable), hasher.bits // 8), np.uint8)
         codes[database.readable] = hasher.encode(database.readable_rows(copy))
-        if isinstance(hasher, PQ):
-            distances.append(
-                AsymmetricDistances(hasher.asymmetric_distances, queries, codes, database.readable)
-            )
-        else:
-            distances.append(HammingDistances(hasher.encode(queries), codes, database.readable))
+        distances.append(code_distances(hasher, queries, codes, database.readable, distance))
     return distances
 
 

@@ -31,6 +31,7 @@ def run_entry(
         "subset": task.subset,
         "transductive": measurement.transductive,
         "bits": model.bits or None,
+        "distance": measurement.distance,
         "seed": seed,
         "descriptor": measurement.descriptor.to_dict(),
         "code": None if measurement.code is None else measurement.code.to_dict(),
@@ -105,7 +106,7 @@ def print_measurement(entry: dict[str, Any], measurement: Measurement) -> None:
     """Print the descriptor and the code side by side, with the protocol and what the reader must know."""
     reports = {"descriptor (float)": measurement.descriptor}
     if measurement.code is not None:
-        reports[f"code ({entry['bits']} bits)"] = measurement.code
+        reports[f"code ({entry['bits']} bits, {entry['distance']})"] = measurement.code
     print_table(results_table(reports, title=_title(entry)))
     print(f"protocol: {entry['protocol']}; ties: {entry['ties']}")
     for sentence in _remarks(entry):

@@ -29,10 +29,11 @@ from niphash.pipeline.assembly import (
     trainer_factory,
 )
 from niphash.pipeline.fitting import FitSet, choose_fit_set, view_pairs, with_views
-from niphash.pipeline.measuring import Describe, Stopwatch, describe_with, measure, recentered_on_index
+from niphash.pipeline.measuring import Comparison, Describe, Stopwatch, describe_with, measure
 from niphash.pipeline.pooling import database_pooling
 from niphash.pipeline.provenance import checksums, set_checksum
 from niphash.pipeline.reporting import report_run, run_entry
+from niphash.search.codes import choose_distance
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ def train(
     data_sets = [build_data(node) for node in data_nodes]
     poolings = [database_pooling(node) for node in data_nodes]
     describer, hasher = build_describer(cfg), build_hasher(cfg)
+    if hasher.bits:
+        choose_distance(hasher, cfg.distance)
     for data in data_sets:
         data.prepare()
     tasks = [build_task(data, node, cfg) for data, node in zip(data_sets, data_nodes, strict=True)]
@@ -81,9 +84,9 @@ def train(
     model = Model(describer, hasher, _model_config(cfg), *_record(cfg, describer, hasher, fit_set))
     model.save(run_dir / "model")
     entries, measurements = [], []
-    recenter = recentered_on_index(model)
+    comparison = Comparison.of(cfg, model)
     for task, pooling in zip(tasks, poolings, strict=True):
-        measurement = measure(model, task, describe, watch, cfg.ties, int(cfg.seed), recenter, pooling)
+        measurement = measure(model, task, describe, watch, comparison, pooling)
         measurements.append(measurement)
         entries.append(run_entry(measurement, model, watch, int(cfg.seed), cfg.ties))
     report_run(entries, measurements, run_dir, logger)

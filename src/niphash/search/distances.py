@@ -11,8 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from niphash.errors import InputError
+from niphash.hashing.codes import unpack_bits
 
 BLOCK_BYTES = 32 * 2**20
+#: Distances are smaller than this, so that one and an id make one integer (:mod:`niphash.search.exact`).
+MOST = 2**23
 
 
 class Block(NamedTuple):
@@ -191,6 +194,74 @@ class CosineDistances(Distances):
         return values, readable
 
 
+class WeightedHammingDistances(Distances):
+    """Bits that differ, each counted for as much as the query is sure of it, |p_j| over the mean of all.
+
+    The asymmetric distance of Gordo, Perronnin, Gong & Lazebnik, *Asymmetric Distances for Binary Embeddings*
+    (TPAMI 2014): for a query's projections p and an image's bits as signs s it is (sum |p_j| - p . s) / 2, up
+    to the scale. An image keeps nothing but its bits.
+
+    Weights are rounded to whole numbers that add up to some 2**22, so float32 adds them without any error and
+    in any order.
+
+    Args:
+        projections: float [Q, bits], whose signs are the bits of the queries.
+        codes: uint8 [N, bits // 8].
+        readable: bool [N], rows that are codes at all; all of them when not given.
+
+    Raises:
+        InputError: the two have no common code length.
+    """
+
+    levels = None
+    _TOTAL = 2**22
+
+    def __init__(
+        self, projections: np.ndarray, codes: np.ndarray, readable: np.ndarray | None = None
+    ) -> None:
+        if projections.ndim != 2 or codes.ndim != 2 or projections.shape[1] != 8 * codes.shape[1]:
+            raise InputError(
+                f"projections {projections.shape} and codes {codes.shape} have no common length; make both "
+                "with one model"
+            )
+        self.queries, self.database = len(projections), len(codes)
+        weights = _shares(np.abs(projections, dtype=np.float64), self._TOTAL)
+        ones = projections > 0
+        self._of_zeros = np.where(ones, weights, 0).sum(axis=1)  # [Q], distance to a code of zeros
+        self._signed = np.where(ones, -weights, weights).astype(np.float32)  # [Q, bits], added by a one
+        self._codes, self._readable = codes, _mask(readable, self.database, "database images")
+        self._rows = max(1, BLOCK_BYTES // (4 * max(projections.shape)))
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield blocks of as many database rows as memory allows."""
+        for start in range(0, self.database, self._rows):
+            ids = start + np.flatnonzero(self._readable[start : start + self._rows])
+            sums = self._signed @ self._bits(ids).T  # [Q, n]
+            yield Block(np.arange(self.queries), ids, (self._of_zeros[:, None] + sums).astype(np.int32))
+
+    @property
+    def steps(self) -> int:
+        """How many blocks there are."""
+        return -(-self.database // self._rows)
+
+    def pairs(self, queries: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return distances and readability of pairs."""
+        distances = np.empty(len(ids), np.int64)
+        for start in range(0, len(ids), self._rows):
+            part = slice(start, start + self._rows)
+            sums = np.einsum("pb,pb->p", self._signed[queries[part]], self._bits(ids[part]))
+            distances[part] = self._of_zeros[queries[part]] + sums.astype(np.int64)
+        return distances, self._readable[ids]
+
+    def as_reported(self, distances: np.ndarray) -> np.ndarray:
+        """Return weighted bits, 0 to the length of a code, as float32."""
+        return (distances * (self._signed.shape[1] / self._TOTAL)).astype(np.float32)
+
+    def _bits(self, ids: np.ndarray) -> np.ndarray:
+        """Return the bits of images as float32 [n, bits] of zeros and ones."""
+        return unpack_bits(self._codes[ids]).astype(np.float32)
+
+
 class AsymmetricDistances(Distances):
     """Float distances between exact queries and quantised images (product quantisation), as integers.
 
@@ -241,7 +312,13 @@ class AsymmetricDistances(Distances):
         return (distances * self.unit).astype(np.float32)
 
     def _integers(self, queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        return np.rint(self._between(queries, codes) / self.unit).astype(np.int64)
+        distances = np.rint(self._between(queries, codes) / self.unit)
+        if distances.max(initial=0) >= MOST:
+            raise InputError(
+                f"a distance of {distances.max() * self.unit:.3g} is too long; divide each "
+                "descriptor by its L2 norm"
+            )
+        return distances.astype(np.int64)
 
 
 class NearestOfSeveral(Distances):
@@ -275,6 +352,13 @@ class NearestOfSeveral(Distances):
     def as_reported(self, distances: np.ndarray) -> np.ndarray:
         """Return distances in the unit of the sources."""
         return self._sources[0].as_reported(distances)
+
+
+def _shares(sizes: np.ndarray, total: int) -> np.ndarray:
+    """Return whole numbers [Q, n] in proportion to ``sizes``, each row adding up to about ``total``."""
+    sums = sizes.sum(axis=1, keepdims=True)
+    even = np.broadcast_to(1 / sizes.shape[1], sizes.shape)
+    return np.rint(total * np.divide(sizes, sums, out=even.copy(), where=sums > 0))
 
 
 def as_words(codes: np.ndarray) -> np.ndarray:

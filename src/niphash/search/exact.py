@@ -5,7 +5,7 @@ import numpy as np
 from niphash.progress import track
 from niphash.search.distances import CosineDistances, Distances
 
-_ID_BITS = 40
+_ID_BITS = 40  # and 23 for the distance
 _NONE = np.iinfo(np.int64).max
 
 

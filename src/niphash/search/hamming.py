@@ -95,7 +95,7 @@ class HammingIndex(Index):
     def save(self, path: Path | str) -> None:
         """Write one safetensors file, complete or not at all."""
         path = Path(path)
-        codes = np.array(self._codes())
+        codes = np.array(self.codes)
         header = {"format": FORMAT, "bits": self.bits, "checksum": _checksum(codes, self.ids)}
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         save_file({"codes": codes, "ids": self.ids}, part, metadata={"niphash": json.dumps(header)})
@@ -143,13 +143,14 @@ class HammingIndex(Index):
         twice = ids[1:][ids[1:] == ids[:-1]]
         if twice.size:
             raise InputError(f"id {twice[0]} is used twice; give every code its own id")
-        codes = np.concatenate([self._codes(), codes])[order]
+        codes = np.concatenate([self.codes, codes])[order]
         self._faiss.reset()
         self._faiss.add(codes)
         self._parts = [ids]
 
-    def _codes(self) -> np.ndarray:
-        """Return the codes held, uint8 [N, bits // 8], in order of id; a view."""
+    @property
+    def codes(self) -> np.ndarray:
+        """uint8 [N, bits // 8], the codes held, in order of id; a view, not to be written to."""
         if not len(self):
             return np.empty((0, self.bits // 8), np.uint8)
         return faiss.rev_swig_ptr(self._faiss.xb.data(), len(self) * self.bits // 8).reshape(len(self), -1)
@@ -160,7 +161,7 @@ class HammingIndex(Index):
         wanted = int(cut.sum())
         tied: list[np.ndarray] = []
         for start in range(0, len(self), _SCAN_ROWS):
-            block = as_words(self._codes()[start : start + _SCAN_ROWS])
+            block = as_words(self.codes[start : start + _SCAN_ROWS])
             at = start + np.flatnonzero(hamming(as_words(code[None]).T, block.T) == distances[-1])
             tied.append(at[:wanted])
             wanted -= len(tied[-1])

@@ -15,10 +15,9 @@ from niphash.config import build
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.hashing.hasher import Hasher, TrainerFactory
-from niphash.hashing.pq import PQ
 from niphash.pipeline.fitting import view_pairs, with_views
 from niphash.pipeline.provenance import checksums, share_a_photo
-from niphash.search.distances import AsymmetricDistances, Distances, HammingDistances
+from niphash.search.codes import code_distances
 from niphash.search.ranking import rank
 from niphash.studies.measured import Bench, metric_of_record, paired, prepare, variant
 
@@ -101,11 +100,7 @@ class HashingBench:
         """Encode queries and database, and measure the ranking by code."""
         codes = np.zeros((len(self.database), hasher.bits // 8), np.uint8)
         codes[self.readable] = hasher.encode(self.database[self.readable])
-        source: Distances
-        if isinstance(hasher, PQ):
-            source = AsymmetricDistances(hasher.asymmetric_distances, self.queries, codes, self.readable)
-        else:
-            source = HammingDistances(hasher.encode(self.queries), codes, self.readable)
+        source = code_distances(hasher, self.queries, codes, self.readable, self.cfg.distance)
         ties, task = self.cfg.ties, self.bench.task
         ranking = rank(source, task, k=1, tied_before=ties == "stable", doing="rank by code")
         return evaluate(ranking, task, ties=ties, seed=int(self.cfg.seed))
