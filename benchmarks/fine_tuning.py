@@ -1,28 +1,27 @@
 """Fine-tuning an RBM stack with pairs and with triplets: five folds by object on the UKBench photos.
 
-python benchmarks/fine_tuning.py [--bits 64] [--iterations 200] [--folds 5]
+python benchmarks/fine_tuning.py --folder /tmp/hashing [--descriptor fisher] [--pairs objects]
 
-Each fold fits on four fifths of the objects without labels, on every photo and a random view of it (the two
-are a matching pair), and tests on the other fifth, every photo a query. The learning rate of each method is
-chosen in each fold on an inner split of its fit objects; tested objects choose nothing.
+Each fold fits on four fifths of the objects, on every photo and a random view of it, and every photo of the
+other fifth asks for its object among all 500. Pairs match a photo with its view (no label), or with the other
+photos of its object. The learning rate of each method is chosen in each fold on an inner split of its fit
+objects; tested objects choose nothing. What was described is kept in ``--folder``.
 """
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from hashing import DESCRIPTORS, FOLDS, describe, folds
 from rich import print as show
 from rich.table import Table
 
-from niphash.data.images import ImageSet
 from niphash.data.task import Relevance
-from niphash.data.views import RandomView
-from niphash.descriptors.cnn import Backbone
-from niphash.descriptors.describer import Describer
-from niphash.descriptors.pooling import Mean
-from niphash.descriptors.single import single
+from niphash.data.ukbench import VIEWS as SHOTS
+from niphash.data.ukbench import UKBenchData
 from niphash.evaluation.bootstrap import bootstrap_interval
 from niphash.evaluation.functional import average_precision, tie_groups, ukb_score
 from niphash.hashing.pairs import PairSampler
@@ -31,41 +30,51 @@ from niphash.hashing.stack import RBMStack
 from niphash.hashing.triplet import RBMTriplet
 from niphash.search.ranking import rank_codes
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-STACK = {"visible": "gaussian", "layers": [], "max_epochs": 100, "learning_rate": 0.01}
+STACK = {"layers": [], "max_epochs": 100, "learning_rate": 0.01}
 LONG = 1000  # iterations of the comparison of margins
 
-#: Fine-tunes a copy of a stack on photos and their views [2 N, D] (photos first), at a rate, for some steps.
-Method = Callable[[RBMStack, np.ndarray, float, int], RBMStack]
+
+class FitSet(NamedTuple):
+    """What a fold is fitted on.
+
+    Attributes:
+        rows: Photos and their views, float32 [2 N, D], photos first.
+        pairs: Rows that match, int64 [P, 2].
+    """
+
+    rows: np.ndarray
+    pairs: np.ndarray
+
+
+#: Fine-tunes a copy of a stack on a fit set, at a rate, for some steps.
+Method = Callable[[RBMStack, FitSet, float, int], RBMStack]
 
 
 def start(kind: type[RBMStack], stack: RBMStack, **options: object) -> RBMStack:
     """Return a hasher of ``kind`` that holds a copy of the weights of ``stack``."""
-    hasher = kind(stack.bits, stack.seed, **STACK, **options)
+    hasher = kind(stack.bits, stack.seed, visible=stack.visible, **STACK, **options)
     hasher.load_state_dict({key: value.clone() for key, value in stack.state_dict().items()})
     return hasher
 
 
 def siamese(loss: str) -> Method:
-    def tune(stack: RBMStack, photos_and_views: np.ndarray, rate: float, iterations: int) -> RBMStack:
-        count = len(photos_and_views) // 2
-        pairs = np.stack([np.arange(count), np.arange(count) + count], axis=1)
+    def tune(stack: RBMStack, fit: FitSet, rate: float, iterations: int) -> RBMStack:
         hasher = start(RBMSiamese, stack, loss=loss, fine_tuning_rate=rate, iterations=iterations)
-        hasher.fine_tune(photos_and_views, PairSampler(pairs, 2 * count))
+        hasher.fine_tune(fit.rows, PairSampler(fit.pairs, len(fit.rows)))
         return hasher
 
     return tune
 
 
 def triplet(sampling: str, begin: str = "rbm") -> Method:
-    def tune(stack: RBMStack, photos_and_views: np.ndarray, rate: float, iterations: int) -> RBMStack:
+    def tune(stack: RBMStack, fit: FitSet, rate: float, iterations: int) -> RBMStack:
         options = {"sampling": sampling, "start": begin, "fine_tuning_rate": rate, "iterations": iterations}
         if begin == "random":
-            hasher = RBMTriplet(stack.bits, stack.seed, **STACK, **options)
-            hasher.fit(photos_and_views)
+            hasher = RBMTriplet(stack.bits, stack.seed, visible=stack.visible, **STACK, **options)
+            hasher.fit(fit.rows)
         else:
             hasher = start(RBMTriplet, stack, **options)
-            hasher.fine_tune(photos_and_views)
+            hasher.fine_tune(fit.rows)
         return hasher
 
     return tune
@@ -87,58 +96,69 @@ COMPARISONS = (
 )
 
 
-def scores(hasher: RBMStack, test: np.ndarray) -> np.ndarray:
-    """Return 4 x recall@4 and AP of every photo of [N, D], four photos an object, float64 [N, 2]."""
-    codes = hasher.encode(test)
-    truth = [Relevance(np.arange(4 * (row // 4), 4 * (row // 4) + 4)) for row in range(len(test))]
-    groups = tie_groups(rank_codes(codes, codes, truth), truth)
+def scores(hasher: RBMStack, photos: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Return 4 x recall@4 and AP, float64 [Q, 2], of the photos ``test`` (bool [N]) among all [N, D]."""
+    codes, numbers = hasher.encode(photos), np.flatnonzero(test)
+    truth = [Relevance(SHOTS * (number // SHOTS) + np.arange(SHOTS)) for number in numbers]
+    groups = tie_groups(rank_codes(codes[numbers], codes, truth), truth)
     return np.stack([ukb_score(groups), average_precision(groups)], axis=1)
 
 
-def fit_stack(photos_and_views: np.ndarray, bits: int) -> RBMStack:
-    stack = RBMStack(bits, **STACK)
-    stack.fit(photos_and_views)
+def fit_set(photos: np.ndarray, views: np.ndarray, chosen: np.ndarray, kind: str) -> FitSet:
+    """Return the photos ``chosen`` (bool [N]) and their views, which match by ``kind``."""
+    count = int(chosen.sum())
+    own = np.stack([np.arange(count), np.arange(count) + count], axis=1)
+    pairs = own if kind == "views" else np.concatenate([own, same_object(np.flatnonzero(chosen) // SHOTS)])
+    return FitSet(np.concatenate([photos[chosen], views[chosen]]), pairs)
+
+
+def same_object(objects: np.ndarray) -> np.ndarray:
+    """Return int64 [P, 2], all pairs of photos of one object."""
+    return np.argwhere(np.triu(objects[:, None] == objects, 1))
+
+
+def fit_stack(fit: FitSet, options: argparse.Namespace) -> RBMStack:
+    stack = RBMStack(options.bits, options.seed, visible=options.visible, **STACK)
+    stack.fit(fit.rows)
     return stack
 
 
-def best_rates(photos: np.ndarray, views: np.ndarray, bits: int, iterations: int) -> dict[str, float]:
+def best_rates(
+    photos: np.ndarray, views: np.ndarray, chosen: np.ndarray, options: argparse.Namespace
+) -> dict[str, float]:
     """Return the rate of highest mAP of each method, fitted on four fifths of the objects, on the rest."""
-    inner = np.arange(len(photos)) // 4 % 5 == 0
-    both = np.concatenate([photos[~inner], views[~inner]])
-    stack = fit_stack(both, bits)
-    chosen = {}
-    for name, (method, rates) in METHODS.items():
-        found = [scores(method(stack, both, rate, iterations), photos[inner])[:, 1].mean() for rate in rates]
-        chosen[name] = rates[int(np.argmax(found))]
-    return chosen
+    inner = np.zeros(len(chosen), bool)
+    inner[np.flatnonzero(chosen)] = np.arange(chosen.sum()) // SHOTS % FOLDS == 0
+    fit = fit_set(photos, views, chosen & ~inner, options.pairs)
+    stack = fit_stack(fit, options)
+    rates = {}
+    for name, (method, choices) in METHODS.items():
+        tuned = (method(stack, fit, rate, options.iterations) for rate in choices)
+        found = [scores(hasher, photos[chosen], inner[chosen])[:, 1].mean() for hasher in tuned]
+        rates[name] = choices[int(np.argmax(found))]
+    return rates
 
 
 def fold_scores(
-    photos: np.ndarray, views: np.ndarray, test: np.ndarray, bits: int, iterations: int
+    photos: np.ndarray, views: np.ndarray, test: np.ndarray, options: argparse.Namespace
 ) -> dict[str, np.ndarray]:
     """Return :func:`scores` of every method."""
-    rates = best_rates(photos, views, bits, iterations)
-    both = np.concatenate([photos, views])
-    stack = fit_stack(both, bits)
-    found = {"stack": scores(stack, test)}
+    rates = best_rates(photos, views, ~test, options)
+    fit = fit_set(photos, views, ~test, options.pairs)
+    stack = fit_stack(fit, options)
+    found = {"stack": scores(stack, photos, test)}
     for name, (method, _) in METHODS.items():
-        found[name] = scores(method(stack, both, rates[name], iterations), test)
+        found[name] = scores(method(stack, fit, rates[name], options.iterations), photos, test)
     for loss in ("dual", "single"):
-        tuned = siamese(loss)(stack, both, max(METHODS["dual margin"][1]), LONG)
-        found[f"{loss} margin, long"] = scores(tuned, test)
+        tuned = siamese(loss)(stack, fit, max(METHODS["dual margin"][1]), LONG)
+        found[f"{loss} margin, long"] = scores(tuned, photos, test)
     show("rates chosen on the fit objects:", rates)
     return found
 
 
-def squeezenet() -> Describer:
-    weights = str(SHARED / "weights" / "squeezenet1_0_imagenet.pt")
-    return single(Backbone("squeezenet1_0", layer="features", weights=weights), Mean())
-
-
-def report(found: dict[str, np.ndarray], bits: int) -> None:
+def report(found: dict[str, np.ndarray], title: str) -> None:
     """Print the means of each method, and the differences that the papers speak of."""
-    queries = len(found["stack"])
-    table = Table("method", "4 x recall@4", "mAP", title=f"{bits} bits, {queries} queries, seed 0")
+    table = Table("method", "4 x recall@4", "mAP", title=title)
     for name, values in found.items():
         table.add_row(name, *(f"{mean:.4f}" for mean in values.mean(axis=0)))
     show(table)
@@ -153,21 +173,28 @@ def report(found: dict[str, np.ndarray], bits: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--photos", default="../shared/data/ukbench", help="folder of UKBench photos")
+    parser.add_argument("--weights", default="../shared/weights", help="folder of the two state dicts")
+    parser.add_argument("--folder", type=Path, required=True, help="where descriptors are kept")
+    parser.add_argument("--descriptor", default="squeezenet_mean", choices=DESCRIPTORS)
+    parser.add_argument("--pairs", default="views", choices=["views", "objects"], help="what matches")
+    parser.add_argument("--visible", default="gaussian", choices=["gaussian", "binary"], help="visible units")
     parser.add_argument("--bits", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=200)
-    parser.add_argument("--folds", type=int, default=5, help="how many of the five folds")
+    parser.add_argument("--folds", type=int, default=FOLDS, help="how many of the five folds")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.manual_seed(0)
-    images = ImageSet.from_folder(SHARED / "data" / "ukbench")
-    describer = squeezenet()
-    photos = describer.describe(images)
-    views = describer.describe(images.with_view(RandomView(seed=0, copy=0, rotation=20)))
-    fold = np.arange(len(photos)) // 4 % 5
+    options.views = 1
+    options.folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(options.seed)
+    described = describe(options.descriptor, UKBenchData(root=options.photos).task().database, options)
+    photos, views = np.split(described, 2)
     parts = []
-    for number in range(options.folds):
-        fit, test = fold != number, fold == number
-        parts.append(fold_scores(photos[fit], views[fit], photos[test], options.bits, options.iterations))
-    report({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, options.bits)
+    for test in folds(len(photos), options.seed)[: options.folds]:
+        parts.append(fold_scores(photos, views, test, options))
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    said = f"{options.visible} units, pairs of {options.pairs}, {options.bits} bits"
+    report(found, f"{options.descriptor}, {said}, {len(found['stack'])} queries, seed {options.seed}")
 
 
 if __name__ == "__main__":

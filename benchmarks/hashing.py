@@ -8,7 +8,8 @@ database is the fold's 100 photos, or with ``--database all`` all 500, the other
 vectors are fitted on the sample's fit photos. A method is a choice of conf/hashing; ``itq+views`` gives it
 the views as further photos, ``niphash+labels`` the true objects of the fit photos in place of views (what the
 method could reach if it guessed every match), ``niphash:neighbours=0`` sets one of its options;
-``niphash+hamming`` and ``itq+asymmetric`` compare the codes by that distance. Ratios are to
+``niphash+hamming`` and ``itq+asymmetric`` compare the codes by that distance. With ``--draws 3`` each query's
+score is the mean of three hashers of seeds one after another, which differ in what is random. Ratios are to
 the method ``--against``, with paired bootstrap 95 % intervals over queries. What was described, measured is
 kept in ``--folder``, so a run that was stopped goes on; a method that has changed needs its files in
 ``<folder>/scores`` deleted.
@@ -106,16 +107,24 @@ def measure(method: str, bits: int, descriptors: np.ndarray, options: argparse.N
             ranking = rank_descriptors(descriptors[numbers], descriptors[database], truth)
             scores[test] = score(ranking, truth)
             continue
-        hasher = fit(method, bits, descriptors, ~test, options)
-        codes = hasher.encode(descriptors[database])
         distance = "hamming" if "+hamming" in method else "asymmetric" if "+asymmetric" in method else "auto"
-        source = code_distances(hasher, descriptors[numbers], codes, distance=distance)
-        scores[test] = score(rank(source, truth), truth)
+        drawn = []
+        for draw in range(options.draws):
+            hasher = fit(method, bits, descriptors, ~test, options, options.seed + draw)
+            codes = hasher.encode(descriptors[database])
+            source = code_distances(hasher, descriptors[numbers], codes, distance=distance)
+            drawn.append(score(rank(source, truth), truth))
+        scores[test] = np.mean(drawn, axis=0)
     return scores
 
 
 def fit(
-    method: str, bits: int, descriptors: np.ndarray, chosen: np.ndarray, options: argparse.Namespace
+    method: str,
+    bits: int,
+    descriptors: np.ndarray,
+    chosen: np.ndarray,
+    options: argparse.Namespace,
+    seed: int,
 ) -> Hasher:
     """Return the hasher of ``method`` fitted on the photos ``chosen``, bool [N]."""
     choice, *suffixes = method.split("+")
@@ -123,7 +132,7 @@ def fit(
     if unknown := set(suffixes) - set(SUFFIXES):
         raise SystemExit(f"{method}: there is no +{unknown.pop()}; there are {', '.join(SUFFIXES)}")
     overrides = [f"hashing.{setting}" for setting in settings]
-    hasher = build(compose([f"hashing={name}", f"bits={bits}", f"seed={options.seed}", *overrides]).hashing)
+    hasher = build(compose([f"hashing={name}", f"bits={bits}", f"seed={seed}", *overrides]).hashing)
     labelled = "labels" in suffixes
     copies = options.views if (hasher.needs_pairs and not labelled) or "views" in suffixes else 0
     rows = descriptors[: len(chosen) * (1 + copies)][np.tile(chosen, 1 + copies)]
@@ -137,7 +146,7 @@ def remembered(
     name: str, method: str, bits: int, described: Callable[[str], np.ndarray], options: argparse.Namespace
 ) -> np.ndarray:
     """Return what :func:`measure` gives, out of a file when it was measured before."""
-    file = f"{name}_{method}_{bits}_{options.views}_{options.seed}_{options.database}.npy"
+    file = f"{name}_{method}_{bits}_{options.views}_{options.seed}_{options.draws}_{options.database}.npy"
     path = options.folder / "scores" / file
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,6 +173,7 @@ def main() -> None:
     parser.add_argument("--database", default="fold", choices=["fold", "all"], help="what is searched")
     parser.add_argument("--against", default="itq", help="the method that ratios are to")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--draws", type=int, default=1, help="hashers a fold, of seeds from --seed on")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     photos = UKBenchData(root=options.photos).task().database
@@ -186,7 +196,7 @@ def main() -> None:
                 )
                 row = (f"{mean:.3f}", f"{of_float:.3f}", f"{ratio:.3f}", f"{low:.3f} - {high:.3f}")
                 table.add_row(name, str(bits), method, *row, end_section=method == options.methods[-1])
-    said = f"views={options.views}, seed={options.seed}, database={options.database}"
+    said = f"views={options.views}, seed={options.seed}, draws={options.draws}, database={options.database}"
     table.title = f"{len(photos)} UKBench photos, {FOLDS} folds by object, {said}"
     Console(width=110).print(table)
     with (options.folder / "hashing.csv").open("w", newline="") as file:

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
 
 from niphash.config import build, compose
 from niphash.errors import InputError
@@ -54,7 +56,8 @@ def test_neighbours_teach_what_views_do_not_show():
     steady = np.concatenate([photos, photos + 0.05 * rng.standard_normal(photos.shape).astype(np.float32)])
     pairs = np.stack([np.arange(180), np.arange(180, 360)], axis=1)
     unseen = photos_and_views(seed=2)[0]
-    with_neighbours, without = NIPHash(32, significance=2.0), NIPHash(32, neighbours=0)
+    with_neighbours = NIPHash(32, significance=2.0, shrinkage=0.1)
+    without = NIPHash(32, neighbours=0, shrinkage=0.1)
     with_neighbours.fit(steady, pairs)
     without.fit(steady, pairs)
     assert with_neighbours.log_config()["neighbour_pairs"] > 20
@@ -74,6 +77,20 @@ def test_deterministic_balanced_and_restored(bits):
     np.testing.assert_array_equal(codes, second.encode(descriptors))
     np.testing.assert_array_equal(codes, restored.encode(descriptors))
     assert np.abs(unpack_bits(codes).mean(axis=0) - 0.5).max() < 0.2
+
+
+def test_the_number_of_threads_changes_no_code():
+    descriptors, pairs = photos_and_views(seed=1, objects=300)
+    codes, threads = [], torch.get_num_threads()
+    for count in (1, 2):
+        with threadpool_limits(count):
+            torch.set_num_threads(count)
+            hasher = NIPHash(56, neighbours=0)
+            hasher.fit(descriptors, pairs)
+            codes.append(hasher.encode(descriptors))
+    torch.set_num_threads(threads)
+    differing = np.bitwise_count(codes[0] ^ codes[1]).sum() / (56 * len(descriptors))
+    assert differing < 0.01  # rounding on a threshold; a turned axis changes half of everything
 
 
 def test_more_bits_than_directions_fit_a_tight_frame():

@@ -69,3 +69,10 @@ def test_whitening_axes_solve_the_generalised_problem(rng):
     np.testing.assert_allclose(axes.T @ shrunk @ axes, np.eye(4), atol=1e-9)
     ratios = np.linalg.eigvals(np.linalg.solve(shrunk, total)).real
     np.testing.assert_allclose(np.diag(axes.T @ total @ axes), np.sort(ratios)[::-1][:4])
+
+
+def test_oriented_axes_do_not_depend_on_the_signs_that_they_came_with(rng):
+    axes = np.linalg.qr(rng.standard_normal((30, 8)))[0]
+    flipped = axes * rng.choice([-1, 1], 8)
+    np.testing.assert_array_equal(vw.oriented(flipped), vw.oriented(axes))
+    assert (vw.oriented(axes).max(axis=0) == np.abs(axes).max(axis=0)).all()

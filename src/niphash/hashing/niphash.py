@@ -14,6 +14,7 @@ from niphash.hashing.projection import ProjectionHasher
 from niphash.hashing.view_whitening import (
     group_means,
     mutual_neighbours,
+    oriented,
     principal_span,
     sample_groups,
     scatter,
@@ -97,8 +98,9 @@ class NIPHash(ProjectionHasher):
         span = principal_span(sample, self.rank)  # [D, r]
         numbers = np.unique(groups[rows], return_inverse=True)[1]
         axes = self._whitening((sample @ span).astype(np.float64), numbers)  # [r, d]
+        axes = oriented(span @ axes.astype(np.float32))  # [D, d]
         frame = random_rotation(self.bits, np.random.default_rng(self.seed))[: axes.shape[1]]  # [d, bits]
-        projection = span @ (axes.astype(np.float32) @ frame)
+        projection = axes @ frame
         self.load_state_dict({"mean": torch.from_numpy(mean), "projection": torch.from_numpy(projection)})
 
     def _whitening(self, points: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -80,6 +80,15 @@ def scatter(differences: np.ndarray) -> np.ndarray:
     return moments / np.trace(moments)
 
 
+def oriented(axes: np.ndarray) -> np.ndarray:
+    """Return axes [D, d], each turned so that its component of largest size is positive.
+
+    An eigenvector comes with either sign, as rounding and the number of threads decide.
+    """
+    largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
+    return axes * np.sign(largest)
+
+
 def whitening_axes(total: np.ndarray, within: np.ndarray, shrinkage: float, count: int) -> np.ndarray:
     """Return the ``count`` axes [r, count] v of largest v'Tv / v'Wv, scaled to v'Wv = 1.
 
