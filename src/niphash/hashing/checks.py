@@ -40,13 +40,18 @@ def blocks(descriptors: np.ndarray, rows: int = BLOCK_ROWS) -> Iterator[np.ndarr
         yield block
 
 
+def memory_map(array: Any) -> mmap.mmap | None:
+    """Return the file map that ``array`` is a view of, if it is one."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array if isinstance(array, mmap.mmap) else None
+
+
 def release_pages(array: np.ndarray) -> None:
     """Give back the memory of the pages of a memory map that were read; does nothing to other arrays."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    mapped = memory_map(array)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def check_matrix(descriptors: np.ndarray) -> None:

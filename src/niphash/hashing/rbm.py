@@ -6,7 +6,7 @@ Sources: Hinton, *A practical guide to training restricted Boltzmann machines* (
 (2008).
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -66,7 +66,7 @@ class RBM(nn.Module):
 
     def visible_mean(self, h: torch.Tensor) -> torch.Tensor:
         """Return the expectation of v given h [B, H]: P(v = 1 | h) or the Gaussian mean, [B, V]."""
-        field = F.linear(h, self.weight.T, self.visible_bias)
+        field = torch.addmm(self.visible_bias, h, self.weight)
         return field if self.visible_units == "gaussian" else torch.sigmoid(field)
 
     def sample_visible(self, h: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -104,8 +104,8 @@ def sample_bernoulli(probability: torch.Tensor, generator: torch.Generator) -> t
 
 
 def contrastive_divergence(
-    rbm: RBM, v_data: torch.Tensor, data_logits: torch.Tensor, v_model: torch.Tensor
-) -> torch.Tensor:
+    rbm: RBM, v_data: torch.Tensor, v_model: torch.Tensor, data_logits: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean F(v_data) - mean F(v_model), a scalar whose gradient is that of contrastive divergence.
 
     Since dF/dW = - E[h | v] v^T, the gradient is - (<h v>_data - <h v>_model); ``v_model`` is held constant.
@@ -113,11 +113,37 @@ def contrastive_divergence(
     Args:
         rbm: The machine.
         v_data: [B, V], the data.
-        data_logits: [B, H], ``rbm.hidden_logits(v_data)``.
         v_model: [B', V], states of the Gibbs chain that started at the data (CD-k), or of persistent
             chains (PCD).
+        data_logits: [B, H], ``rbm.hidden_logits(v_data)`` where it is known.
+
+    Returns:
+        The scalar, and the hidden logits of the data [B, H], for a penalty on them.
     """
-    return rbm.free_energy(v_data, data_logits).mean() - rbm.free_energy(v_model).mean()
+    with torch.no_grad():
+        known = rbm.hidden_logits(v_data) if data_logits is None else data_logits
+        logits = torch.cat([known, rbm.hidden_logits(v_model)])  # [B + B', H]
+        v = torch.cat([v_data.to(logits.dtype), v_model.to(logits.dtype)])  # [B + B', V]
+    logits = _KnownLogits.apply(rbm.weight, rbm.hidden_bias, v, logits)
+    of_data, of_model = logits.split([len(v_data), len(v_model)])
+    difference = rbm.free_energy(v_data, of_data).mean() - rbm.free_energy(v_model, of_model).mean()
+    return difference, of_data
+
+
+class _KnownLogits(torch.autograd.Function):
+    """W v + b whose value is known: data and model share the one product of their gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: torch.Tensor, bias: torch.Tensor, v: torch.Tensor, logits: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(v)
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (v,) = ctx.saved_tensors
+        return gradient.T @ v, gradient.sum(0), None, None
 
 
 @torch.no_grad()

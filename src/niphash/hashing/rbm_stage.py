@@ -112,13 +112,14 @@ class RBMStage(pl.LightningModule):
     def training_step(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the loss on visible states [B, V]."""
         options = self.training_options
-        logits = self.rbm.hidden_logits(batch)  # [B, H]
-        loss = contrastive_divergence(self.rbm, batch, logits, self._model_states(logits))
+        with torch.no_grad():
+            logits = self.rbm.hidden_logits(batch)  # [B, H]
+            states = self._model_states(logits)
+        loss, logits = contrastive_divergence(self.rbm, batch, states, logits)
         if options.regularizer_weight:
             loss = loss + options.regularizer_weight * self.regularizer(logits)
         return loss
 
-    @torch.no_grad()
     def _model_states(self, logits: torch.Tensor) -> torch.Tensor:
         options = self.training_options
         start = torch.sigmoid(logits) if self.chain is None else self.rbm(self.chain)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from niphash.hashing.checks import release_pages
+from niphash.hashing.checks import memory_map, release_pages
 
 BLOCK_ROWS = 256  # read together from the disk
 BUFFER_ROWS = 4096  # shuffled together in memory
@@ -41,24 +41,38 @@ class DescriptorStream(IterableDataset):
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         rank, processes = _place()
-        rng = np.random.default_rng([self.seed, self.epoch])
-        left = np.empty((0, self.descriptors.shape[1]), self.descriptors.dtype)
-        for rows in self._buffers(rng):
-            rows = np.concatenate([left, rows]) if len(left) else rows
-            whole = len(rows) - len(rows) % self.batch_size
-            for start in range(0, whole, self.batch_size):
-                share = rows[start + rank : start + self.batch_size : processes]
-                yield torch.from_numpy(share.astype(np.float32))
-            left = rows[whole:]
+        for batch in self._batches(np.random.default_rng([self.seed, self.epoch])):
+            yield torch.from_numpy(batch[rank::processes].astype(np.float32, copy=False))
 
-    def _buffers(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        starts = rng.permutation(np.arange(0, len(self.descriptors), BLOCK_ROWS))
+    def _batches(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield whole batches [B, D]; what is left of a buffer begins the first batch of the next."""
+        left = np.empty((0, self.descriptors.shape[1]), self.descriptors.dtype)
+        for source, order in self._buffers(rng):
+            done = 0
+            for end in range(self.batch_size - len(left), len(order) + 1, self.batch_size):
+                drawn = source[order[done:end]]
+                yield np.concatenate([left, drawn]) if len(left) else drawn
+                left, done = left[:0], end
+            left = np.concatenate([left, source[order[done:]]])
+
+    def _buffers(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield rows to draw from, and the order to draw them in: at most ``BUFFER_ROWS`` at a time.
+
+        A file is read in blocks of rows that lie side by side; rows in memory are drawn where they are.
+        """
+        every_row = np.arange(len(self.descriptors))
+        starts = rng.permutation(every_row[::BLOCK_ROWS])
         together = BUFFER_ROWS // BLOCK_ROWS
         for first in range(0, len(starts), together):
-            blocks = [self.descriptors[s : s + BLOCK_ROWS] for s in starts[first : first + together]]
-            buffer = np.concatenate(blocks)
+            blocks = [slice(s, s + BLOCK_ROWS) for s in starts[first : first + together]]
+            numbers = np.concatenate([every_row[block] for block in blocks])
+            order = rng.permutation(len(numbers))
+            if isinstance(self.descriptors, np.ndarray) and memory_map(self.descriptors) is None:
+                yield self.descriptors, numbers[order]
+                continue
+            buffer = np.concatenate([self.descriptors[block] for block in blocks])
             release_pages(self.descriptors)
-            yield buffer[rng.permutation(len(buffer))]
+            yield buffer, order
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
