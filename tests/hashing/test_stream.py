@@ -60,7 +60,7 @@ def test_processes_share_every_batch(rows, monkeypatch):
     whole = [set(batch[:, 0].tolist()) for batch in DescriptorStream(rows, 100, seed=0)]
     shares = []
     for rank in range(2):
-        monkeypatch.setattr(stream, "_place", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(stream, "process_place", lambda rank=rank: (rank, 2))
         shares.append([set(batch[:, 0].tolist()) for batch in DescriptorStream(rows, 100, seed=0)])
     for batch, left, right in zip(whole, *shares, strict=True):
         assert len(left) == len(right) == 50

@@ -12,16 +12,18 @@ from torch.utils.data import DataLoader, IterableDataset
 from niphash.errors import InputError
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.stack_network import Stack
+from niphash.hashing.stream import process_place
 from niphash.hashing.training import fit_module
 
 EPOCH_ITERATIONS = 100
 RESIDENT_BYTES = 512 * 2**20
 
-#: Makes one batch, a tuple of tensors, out of a random generator.
-Draw = Callable[[np.random.Generator], Any]
+#: Makes one process's batch, a tuple of tensors, out of a random generator and the number of processes. It is
+#: sent to processes that are spawned, so it can be pickled; so can a loss.
+Draw = Callable[[np.random.Generator, int], Any]
 #: Turns a stack and a batch into a scalar loss and scalars to log.
 Loss = Callable[[Stack, Any], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
-#: Called with the number of iterations done and the stack as it is then.
+#: Called with the number of iterations done and the stack as it is then, in a run of one process.
 Snapshot = Callable[[int, Stack], None]
 
 
@@ -116,7 +118,10 @@ class FineTuning(pl.LightningModule):
 
 
 class SampledStream(IterableDataset):
-    """``length`` random batches an epoch, a function of ``seed``, :attr:`epoch` and the process alone."""
+    """``length`` random batches an epoch, a function of ``seed``, :attr:`epoch` and the process alone.
+
+    In a distributed run every process draws its share of a batch, rounded up.
+    """
 
     def __init__(self, draw: Draw, length: int, seed: int) -> None:
         self.draw = draw
@@ -128,15 +133,14 @@ class SampledStream(IterableDataset):
         return self.length
 
     def __iter__(self) -> Iterator[Any]:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank = torch.distributed.get_rank() if distributed else 0
+        rank, processes = process_place()
         generator = np.random.default_rng([self.seed, self.epoch, rank])
         for _ in range(self.length):
-            yield self.draw(generator)
+            yield self.draw(generator, processes)
 
 
 class SampledBatches(pl.LightningDataModule):
-    """Sampled pairs or triplets for a trainer; every process of a distributed run draws its own."""
+    """Sampled pairs or triplets for a trainer."""
 
     def __init__(self, draw: Draw, length: int, seed: int) -> None:
         super().__init__()
@@ -146,6 +150,12 @@ class SampledBatches(pl.LightningDataModule):
         """Return the batches of the trainer's current epoch."""
         self.stream.epoch = self.trainer.current_epoch if self.trainer is not None else 0
         return DataLoader(self.stream, batch_size=None)
+
+
+def check_snapshots(snapshot: Snapshot | None, trainer: TrainerFactory | None) -> None:
+    """Raise an InputError if snapshots are asked of several processes, whose children would keep them."""
+    if snapshot is not None and trainer is not None and trainer().world_size > 1:
+        raise InputError("measuring along fine-tuning needs one process; give trainer=cpu or trainer=gpu")
 
 
 def resident(descriptors: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Siamese fine-tuning: a trained stack draws matching images together and keeps others apart."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -8,7 +9,15 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.fine_tuning import Descent, Snapshot, check_choice, fine_tune, gather, resident
+from niphash.hashing.fine_tuning import (
+    Descent,
+    Snapshot,
+    check_choice,
+    check_snapshots,
+    fine_tune,
+    gather,
+    resident,
+)
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.pairs import (
     PairSampler,
@@ -19,6 +28,7 @@ from niphash.hashing.pairs import (
 )
 from niphash.hashing.stack import RBMStack
 from niphash.hashing.stack_network import Stack
+from niphash.hashing.stream import SentByName
 from niphash.hashing.training import data_fingerprint
 
 MARGIN_PAIRS = 1000  # matching pairs drawn to find the margins, and twice as many non-matching ones
@@ -35,10 +45,12 @@ class RBMSiamese(RBMStack):
         margins: Margin m of every layer in the loss (both margins of the dual loss); ``None`` finds them:
             the mean of the median matching and the median non-matching squared distance before training.
         iterations: Steps of fine-tuning, rounded up to whole hundreds.
-        matching_pairs: Matching pairs in a batch; twice as many non-matching ones come with them.
+        matching_pairs: Matching pairs in a step, over all processes (rounded up to a multiple of them); twice
+            as many non-matching ones come with them.
         fine_tuning_rate: Learning rate of this phase.
         fine_tuning_momentum: Momentum of this phase.
-        snapshot: Called with the iteration and the stack before fine-tuning and every hundred iterations.
+        snapshot: Called with the iteration and the stack before fine-tuning and every hundred iterations; for
+            trainers of one process only.
         stack_options: See :class:`RBMStack`.
     """
 
@@ -77,6 +89,7 @@ class RBMSiamese(RBMStack):
         validation: np.ndarray | None = None,
     ) -> None:
         """See :meth:`Hasher.fit`; ``pairs`` are needed."""
+        check_snapshots(self.snapshot, trainer)
         sampler = PairSampler(pairs, len(descriptors))
         super().fit(descriptors, trainer=trainer, validation=validation)
         self.fine_tune(descriptors, sampler, trainer)
@@ -101,14 +114,10 @@ class RBMSiamese(RBMStack):
             )
         self.found_margins = margins
 
-        def draw(generator: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-            rows, matching = sampler.draw(self.matching_pairs, generator)
-            return gather(descriptors, rows), torch.from_numpy(matching)
-
         fine_tune(
             stack,
             partial(siamese_loss, margins=dict(zip(layers, margins, strict=True)), kind=self.loss),
-            draw,
+            PairDraw(descriptors, sampler, self.matching_pairs),
             self.descent,
             name="siamese",
             seed=self.seed,
@@ -125,6 +134,20 @@ class RBMSiamese(RBMStack):
     def log_config(self) -> dict[str, Any]:
         """Return the layer sizes and the margins in use."""
         return {**super().log_config(), "margins": self.found_margins}
+
+
+@dataclass(frozen=True)
+class PairDraw(SentByName):
+    """Draws the descriptors of ``matching_pairs`` pairs of ``sampler``, and of those that come with them."""
+
+    descriptors: np.ndarray
+    sampler: PairSampler
+    matching_pairs: int
+
+    def __call__(self, generator: np.random.Generator, processes: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return one process's pairs, float32 [2, B, D], and whether they match, bool [B]."""
+        rows, matching = self.sampler.draw(-(-self.matching_pairs // processes), generator)
+        return gather(self.descriptors, rows), torch.from_numpy(matching)
 
 
 def siamese_loss(

@@ -16,7 +16,27 @@ BLOCK_ROWS = 256  # read together from the disk
 BUFFER_ROWS = 4096  # shuffled together in memory
 
 
-class DescriptorStream(IterableDataset):
+class SentByName:
+    """What holds ``descriptors`` [N, D]; a spawned process is sent the name of their file in their place."""
+
+    descriptors: np.ndarray
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        array = self.descriptors
+        # a process that is spawned opens a whole file map itself; parts and other arrays are sent to it
+        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.mode == "r":
+            state["descriptors"] = (array.filename, array.dtype, array.shape, array.offset)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["descriptors"], tuple):
+            name, dtype, shape, offset = state["descriptors"]
+            state["descriptors"] = np.memmap(name, dtype, mode="r", offset=offset, shape=shape)
+        self.__dict__.update(state)
+
+
+class DescriptorStream(SentByName, IterableDataset):
     """Float32 batches [B, D] of all rows, in another order every epoch.
 
     Blocks of consecutive rows are read in random order into a buffer and shuffled there, so a file is read
@@ -40,7 +60,7 @@ class DescriptorStream(IterableDataset):
         return len(self.descriptors) // self.batch_size
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        rank, processes = _place()
+        rank, processes = process_place()
         for batch in self._batches(np.random.default_rng([self.seed, self.epoch])):
             yield torch.from_numpy(batch[rank::processes].astype(np.float32, copy=False))
 
@@ -74,20 +94,6 @@ class DescriptorStream(IterableDataset):
             release_pages(self.descriptors)
             yield buffer, order
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        array = self.descriptors
-        # a process that is spawned opens a whole file map itself; parts and other arrays are sent to it
-        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.mode == "r":
-            state["descriptors"] = (array.filename, array.dtype, array.shape, array.offset)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if isinstance(state["descriptors"], tuple):
-            name, dtype, shape, offset = state["descriptors"]
-            state["descriptors"] = np.memmap(name, dtype, mode="r", offset=offset, shape=shape)
-        self.__dict__.update(state)
-
 
 class DescriptorBatches(pl.LightningDataModule):
     """The batches a stage learns from: descriptors as they come out of the frozen stages below it.
@@ -117,7 +123,7 @@ class DescriptorBatches(pl.LightningDataModule):
         return batch if self.below is None else self.below.to(batch.device)(batch)
 
 
-def _place() -> tuple[int, int]:
+def process_place() -> tuple[int, int]:
     """Return this process's number and how many there are."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()

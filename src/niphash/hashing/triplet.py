@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -9,11 +10,20 @@ import numpy as np
 import torch
 
 from niphash.hashing.checks import fit_moments
-from niphash.hashing.fine_tuning import Descent, Snapshot, check_choice, fine_tune, gather, resident
+from niphash.hashing.fine_tuning import (
+    Descent,
+    Snapshot,
+    check_choice,
+    check_snapshots,
+    fine_tune,
+    gather,
+    resident,
+)
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.rbm import RBM
 from niphash.hashing.stack import RBMStack
 from niphash.hashing.stack_network import Stack
+from niphash.hashing.stream import SentByName
 from niphash.hashing.training import data_fingerprint
 from niphash.hashing.triplets import (
     Sampling,
@@ -40,10 +50,11 @@ class RBMTriplet(RBMStack):
         loss: ``"softmax"`` (softmax ratio) or ``"hinge"``.
         hinge_margin: Margin of the hinge, a Euclidean distance of activations.
         iterations: Steps of fine-tuning, rounded up to whole hundreds.
-        triplets: Triplets in a batch.
+        triplets: Triplets in a step, over all processes (rounded up to a multiple of them).
         fine_tuning_rate: Learning rate of this phase.
         fine_tuning_momentum: Momentum of this phase.
-        snapshot: Called with the iteration and the stack before fine-tuning and every hundred iterations.
+        snapshot: Called with the iteration and the stack before fine-tuning and every hundred iterations; for
+            trainers of one process only.
         stack_options: See :class:`RBMStack`.
     """
 
@@ -92,6 +103,7 @@ class RBMTriplet(RBMStack):
         validation: np.ndarray | None = None,
     ) -> None:
         """See :meth:`Hasher.fit`; ``pairs`` are not used."""
+        check_snapshots(self.snapshot, trainer)
         if self.start == "rbm":
             super().fit(descriptors, trainer=trainer, validation=validation)
         else:
@@ -119,14 +131,11 @@ class RBMTriplet(RBMStack):
         neighbours = nearest_neighbours(descriptors, self.neighbours)
         sampler = TripletSampler(*neighbours, self.sampling, self.quantiles, self.candidates)
 
-        def draw(generator: np.random.Generator) -> torch.Tensor:
-            return gather(descriptors, sampler.draw(self.triplets, generator))
-
         loss = softmax_ratio_loss if self.loss == "softmax" else partial(hinge_loss, margin=self.hinge_margin)
         fine_tune(
             stack,
             partial(triplet_loss, loss=loss),
-            draw,
+            TripletDraw(descriptors, sampler, self.triplets),
             self.descent,
             name="triplet",
             seed=self.seed,
@@ -140,6 +149,19 @@ class RBMTriplet(RBMStack):
     def _options(self) -> dict[str, Any]:
         keys = ("start", "sampling", "neighbours", "candidates", "loss", "hinge_margin", "triplets")
         return {**{key: getattr(self, key) for key in keys}, "quantiles": list(self.quantiles)}
+
+
+@dataclass(frozen=True)
+class TripletDraw(SentByName):
+    """Draws the descriptors of ``triplets`` triplets of ``sampler``."""
+
+    descriptors: np.ndarray
+    sampler: TripletSampler
+    triplets: int
+
+    def __call__(self, generator: np.random.Generator, processes: int) -> torch.Tensor:
+        """Return one process's triplets, float32 [3, B, D]."""
+        return gather(self.descriptors, self.sampler.draw(-(-self.triplets // processes), generator))
 
 
 def triplet_loss(
