@@ -13,7 +13,7 @@ from PIL import Image
 from niphash.config import build, compose
 from niphash.errors import InputError
 from niphash.studies.depth import layer_sizes
-from niphash.studies.hashed import HashingBench, hashing_bench
+from niphash.studies.hashed import HashingBench, compared_methods, hashing_bench
 from niphash.studies.result import StudyResult
 from tests.photos import write_objects
 
@@ -26,7 +26,7 @@ STUDIES = {
     "margins": TUNED,
     "triplets": [*TUNED, "hashing.neighbours=10"],
     "start": [*TUNED, "hashing.neighbours=10"],
-    "bits": ["study.methods=[itq,lsh,niphash]", "study.bits=[8,16,512]"],
+    "bits": ["study.methods=[itq,lsh,niphash,niphash+hamming]", "study.bits=[8,16,512]"],
     "float_loss": ["study.methods=[itq,lsh]", "bits=16"],
 }
 
@@ -90,11 +90,58 @@ def test_a_study_leaves_the_configuration_as_it_was(place: Path):
 
 
 def test_codes_that_cannot_be_made_are_left_out(answered: Callable[[str], StudyResult]):
-    made = {(row["method"], row["bits"]) for row in answered("bits").rows}
+    rows = answered("bits").rows
+    made = {(row["method"], row["bits"]) for row in rows}
     # descriptors of 256 dimensions have no 512 directions to choose from; random hyperplanes need none
     assert made == {(name, length) for name in ("itq", "lsh", "niphash") for length in (8, 16)} | {
         ("lsh", 512)
     }
+    # ... and there is no code of ITQ to compare theirs with
+    bases = {(row["base"], row["difference"] is None) for row in rows if row["bits"] == 512}
+    assert bases == {(None, True)}
+
+
+def test_the_distance_of_every_code_is_told(answered: Callable[[str], StudyResult]):
+    result = answered("bits")
+    told = {(row["method"], row["distance"]) for row in result.rows}
+    assert told == {
+        ("itq", "hamming"),
+        ("lsh", "hamming"),
+        ("niphash", "asymmetric"),
+        ("niphash", "hamming"),
+    }
+    labels = result.figure.axes[0].get_legend_handles_labels()[1]
+    for method, distance in told:
+        assert f"{method} ({distance})" in labels
+        assert f"{method} ({distance}) 0." in result.sentence
+    assert {row["base"] for row in result.rows if row["bits"] == 8} == {"itq (hamming), 8 bits"}
+
+
+def test_both_distances_of_a_method_are_of_one_fit(place: Path):
+    bench = hashing_bench(configured(place))
+    hasher = bench.fit(["hashing=itq"])
+    methods = ["itq", "itq+asymmetric", "itq+hamming"]
+    rows = run(place, "float_loss", f"study.methods=[{','.join(methods)}]").rows
+    found = {row["distance"]: row["value"] for row in rows[1:]}
+    assert found == {name: bench.report(hasher, name).means["mAP"] for name in ("hamming", "asymmetric")}
+    assert len(rows) == 3, "a method and its distance once"
+
+
+def test_methods_that_know_no_such_distance_keep_their_own(place: Path):
+    cfg = configured(place, "distance=hamming")
+    assert compared_methods(cfg, ["pq", "niphash", "niphash+asymmetric"]) == [
+        ("pq", "asymmetric"),
+        ("niphash", "hamming"),
+        ("niphash", "asymmetric"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["bits", "float_loss"])
+def test_by_default_like_is_compared_with_like(name: str):
+    cfg = compose([f"experiment={name}"])
+    compared = compared_methods(cfg, cfg.study.methods)
+    for method in ("itq", "niphash"):
+        assert {(method, "hamming"), (method, "asymmetric")} <= set(compared)
 
 
 def test_fine_tuning_is_followed_from_one_stack(answered: Callable[[str], StudyResult]):
@@ -175,7 +222,11 @@ def test_layers_shrink_by_one_factor():
     [
         ("bits", "study.bits=[7]", "positive multiples of 8"),
         ("bits", "study.metric=best", "choose one of mAP"),
-        ("bits", "study.methods=[magic]", "magic"),
+        ("bits", "study.methods=[magic,itq]", "magic is unknown; choose from bihalf"),
+        ("bits", "study.methods=[none]", "none is unknown"),
+        ("bits", "study.methods=[]", "choose from bihalf"),
+        ("float_loss", "study.methods=[itq+cosine]", "itq[+]cosine: codes of itq are compared by hamming or"),
+        ("float_loss", "study.methods=[pq+hamming]", "write pq[+]asymmetric"),
         ("float_loss", "study.methods=[itq,niphash] bits=4096", "can make such a code"),
         ("depth", "study.depths=[0]", "from 1 on"),
         ("margins", "study.every=50", "a multiple of 100"),

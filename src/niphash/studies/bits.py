@@ -1,6 +1,6 @@
 """Every hashing method against the code length, and what a code of one length loses against the float."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
@@ -18,9 +18,11 @@ from niphash.studies.curves import (
     published_numbers,
 )
 from niphash.studies.hashed import (
+    Compared,
     HashingBench,
     chosen_metric,
     code_lengths,
+    compared_methods,
     difference_columns,
     hashing_bench,
 )
@@ -40,7 +42,8 @@ def bits(
 
     Args:
         cfg: A composed ``conf/train.yaml``; its own ``hashing`` is not used.
-        methods: Choices of ``conf/hashing``; the first is what the others are compared with.
+        methods: Choices of ``conf/hashing``, with the distance of their codes where it is not ``distance``
+            (``"itq+asymmetric"``); the first is what the others are compared with.
         bits: Code lengths; those that a method cannot make are left out.
         metric: ``None`` for the metric of record of the data set.
         queries: At most so many queries; ``None`` for all.
@@ -49,67 +52,83 @@ def bits(
     Raises:
         InputError: an option cannot be used, or no method can make any of the codes.
     """
+    compared, lengths = compared_methods(cfg, methods), code_lengths(bits)
     bench = hashing_bench(cfg, queries=queries)
     exact = bench.float_report()
     metric = chosen_metric(metric, bench, exact)
-    reports = _fit_all(bench, methods, code_lengths(bits))
-    base = reports[next(iter(reports))]
-    seed = int(cfg.seed)
+    reports = _fit_all(bench, compared, lengths)
+    first = compared[0]
+    base = reports.get(first, {})
     rows = [
         {
-            "method": name,
+            **one._asdict(),
             "bits": length,
             **measured(report, metric),
             "of_float": report.means[metric] / exact.means[metric],
-            **difference_columns(base.get(length, report), report, metric, seed),
+            **difference_columns(f"{first}, {length} bits", base.get(length), report, metric, int(cfg.seed)),
         }
-        for name, at in reports.items()
+        for one, at in reports.items()
         for length, report in at.items()
     ]
     figure, axes = one_panel(9.5)
     draw(
         axes,
-        [curve(name, at, metric) for name, at in reports.items()],
-        [published_curves(bench.name, metric, name, published) for name in reports],
+        [curve(str(one), at, metric) for one, at in reports.items()],
+        [published_curves(bench.name, metric, _in_papers(one), published) for one in reports],
     )
     bits_axis(axes)
     float_line(axes, exact, metric)
     finish(axes, metric, f"{bench.title}: hashing methods against code length", outside=True)
-    shown = min(base, key=lambda length: abs(length - int(cfg.bits)))
-    return StudyResult("bits", rows, figure, _ranked(bench, reports, exact, shown, metric))
+    made = base or next(iter(reports.values()))
+    shown = min(made, key=lambda length: abs(length - int(cfg.bits)))
+    at = {one: by_bits[shown] for one, by_bits in reports.items() if shown in by_bits}
+    return StudyResult("bits", rows, figure, _ranked(bench, first, at, exact, shown, metric))
 
 
 def _fit_all(
-    bench: HashingBench, methods: Sequence[str], lengths: Sequence[int]
-) -> dict[str, dict[int, Report]]:
+    bench: HashingBench, compared: Sequence[Compared], lengths: Sequence[int]
+) -> dict[Compared, dict[int, Report]]:
     """Return the reports of every method by code length, without what cannot be made.
 
     Raises:
         InputError: nothing can.
     """
-    reports: dict[str, dict[int, Report]] = {}
-    for name in methods:
-        fits = {length: bench.try_fit([f"hashing={name}", f"bits={length}"]) for length in lengths}
-        at = {length: fitted[1] for length, fitted in fits.items() if fitted is not None}
-        if at:
-            reports[name] = at
-    if not reports:
+    reports: dict[Compared, dict[int, Report]] = {one: {} for one in compared}
+    methods = list(dict.fromkeys(one.method for one in compared))
+    for method in methods:
+        for length in lengths:
+            hasher = bench.try_fit([f"hashing={method}", f"bits={length}"])
+            if hasher is not None:  # one fit, whatever the distances
+                for one in compared:
+                    if one.method == method:
+                        reports[one][length] = bench.report(hasher, one.distance)
+    if not any(reports.values()):
         raise InputError(f"study.bits={list(lengths)}: none of {', '.join(methods)} can make such a code")
-    return reports
+    return {one: at for one, at in reports.items() if at}
+
+
+def _in_papers(one: Compared) -> str:
+    """Return what published numbers are found by: papers compare codes of signs by Hamming distance."""
+    return one.method if one.distance == "hamming" or one.method == "pq" else ""
 
 
 def _ranked(
-    bench: HashingBench, reports: dict[str, dict[int, Report]], exact: Report, length: int, metric: str
+    bench: HashingBench,
+    first: Compared,
+    at: Mapping[Compared, Report],
+    exact: Report,
+    length: int,
+    metric: str,
 ) -> str:
-    at = {name: by_bits[length] for name, by_bits in reports.items() if length in by_bits}
-    order = sorted(at, key=lambda name: -at[name].means[metric])
+    order = sorted(at, key=lambda one: -at[one].means[metric])
     said = f"{bench.name}, {length} bits, {label(metric)}: " + ", ".join(
-        f"{name} {at[name].means[metric]:.3f}" for name in order
+        f"{one} {at[one].means[metric]:.3f}" for one in order
     )
-    first = next(iter(reports))
-    best = order[0] if order[0] != first or len(order) == 1 else order[1]
-    gain = paired(at[first], at[best], metric, int(bench.cfg.seed))
-    against = "" if best == first else f"; {best} less {first}: {gain}"
+    against = ""
+    others = [one for one in order if one != first]
+    if first in at and others:
+        gain = paired(at[first], at[others[0]], metric, int(bench.cfg.seed))
+        against = f"; {others[0]} less {first}: {gain}"
     return f"{said}; float descriptor {exact.means[metric]:.3f}{against} ({bench.footnote})."
 
 
@@ -124,47 +143,48 @@ def float_loss(
 
     Args and errors as of :func:`bits`.
     """
+    compared = compared_methods(cfg, methods)
     bench = hashing_bench(cfg, queries=queries)
     exact = bench.float_report()
     metric = chosen_metric(metric, bench, exact)
-    length = int(cfg.bits)
-    reports = {name: at[length] for name, at in _fit_all(bench, methods, [length]).items()}
-    float_row = {"method": "float", "bits": 32 * bench.photos.shape[1]}
-    labelled = [(float_row, exact)] + [({"method": n, "bits": length}, r) for n, r in reports.items()]
+    length, float_bits = int(cfg.bits), 32 * bench.photos.shape[1]
+    reports = {one: at[length] for one, at in _fit_all(bench, compared, [length]).items()}
+    float_row = {"method": "float", "distance": "cosine", "bits": float_bits}
+    labelled = [(float_row, exact)] + [({**one._asdict(), "bits": length}, r) for one, r in reports.items()]
     rows = [
         {
             **labels,
             **measured(report, metric),
             "of_float": report.means[metric] / exact.means[metric],
-            **difference_columns(exact, report, metric, int(cfg.seed)),
+            **difference_columns("float descriptor", exact, report, metric, int(cfg.seed)),
         }
         for labels, report in labelled
     ]
-    best = max(reports, key=lambda name: reports[name].means[metric])
+    best = max(reports, key=lambda one: reports[one].means[metric])
     sentence = (
         f"{bench.name}, {label(metric)}: the best code of {length} bits, {best}, keeps "
         f"{reports[best].means[metric] / exact.means[metric]:.1%} of the float descriptor "
         f"({reports[best].means[metric]:.3f} of {exact.means[metric]:.3f}, "
         f"{paired(exact, reports[best], metric, int(cfg.seed))}) "
-        f"in 1/{float_row['bits'] / length:.0f} of its bits ({bench.footnote})."
+        f"in 1/{float_bits / length:.0f} of its bits ({bench.footnote})."
     )
     return StudyResult("float_loss", rows, _draw_loss(bench, reports, exact, metric, published), sentence)
 
 
 def _draw_loss(
     bench: HashingBench,
-    reports: dict[str, Report],
+    reports: Mapping[Compared, Report],
     exact: Report,
     metric: str,
     published: Sequence[str],
 ) -> Figure:
     """Draw one line a method: its mean and interval, published values beside it, the float across."""
     figure, axes = one_panel(8.5)
-    order = sorted(reports, key=lambda name: reports[name].means[metric])
-    for place, name in enumerate(order):
-        mean, (low, high) = reports[name].means[metric], reports[name].intervals[metric]
+    order = sorted(reports, key=lambda one: reports[one].means[metric])
+    for place, one in enumerate(order):
+        mean, (low, high) = reports[one].means[metric], reports[one].intervals[metric]
         axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], color="C0", marker="o", capsize=4)
-        for number in published_numbers(bench.name, metric, name, published):
+        for number in published_numbers(bench.name, metric, _in_papers(one), published):
             if number.bits == bench.cfg.bits:
                 axes.plot(number.value, place, color="C1", marker="D", mfc="none", ls="")
     mean = exact.means[metric]
@@ -183,9 +203,9 @@ def _draw_loss(
         ls="",
         label="published on the whole data set, same method and bits",
     )
-    axes.set_yticks(range(len(order)), order)
+    axes.set_yticks(range(len(order)), map(str, order))
     axes.set_xlabel(f"{label(metric)} (0 to {4 if metric == 'ukb' else 1})")
-    axes.set_ylabel("hashing method")
+    axes.set_ylabel("hashing method (distance of codes)")
     axes.set_title(f"{bench.title}: codes of {bench.cfg.bits} bits beside the float descriptor", fontsize=10)
     axes.grid(alpha=0.3, axis="x")
     axes.legend(fontsize=7)

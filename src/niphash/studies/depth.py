@@ -49,7 +49,7 @@ def depth(
             "layers": layers,
             "sizes": "-".join(map(str, [dim, *sizes[layers]])),
             **measured(report, metric),
-            **difference_columns(at[depths[0]], report, metric, int(cfg.seed)),
+            **difference_columns(f"{name}, {depths[0]} layers", at[depths[0]], report, metric, int(cfg.seed)),
         }
         for name, at in reports.items()
         for layers, report in at.items()

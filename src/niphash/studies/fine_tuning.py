@@ -83,7 +83,7 @@ def along_training(
             "variant": variant,
             "iterations": iterations,
             **measured(report, metric),
-            **difference_columns(at[0], report, metric, int(cfg.seed)),
+            **difference_columns(f"{variant}, 0 iterations", at[0], report, metric, int(cfg.seed)),
         }
         for variant, at in reports.items()
         for iterations, report in at.items()

@@ -6,20 +6,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from omegaconf import DictConfig
 
-from niphash.config import build
+from niphash.config import build, conf_dir
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
-from niphash.hashing.hasher import Hasher, TrainerFactory
+from niphash.hashing.hasher import DistanceName, Hasher, TrainerFactory
 from niphash.pipeline.fitting import view_pairs, with_views
 from niphash.pipeline.provenance import checksums, share_a_photo
-from niphash.search.codes import code_distances
+from niphash.search.codes import DistanceChoice, code_distances
 from niphash.search.ranking import rank
-from niphash.studies.measured import Bench, metric_of_record, paired, prepare, variant
+from niphash.studies.measured import Bench, check_names, metric_of_record, paired, prepare, variant
 
 log = logging.getLogger(__name__)
 
@@ -87,20 +87,31 @@ class HashingBench:
         """Return the hasher of :meth:`hashing`, fitted; ``arguments`` go to its constructor as they are.
 
         Raises:
-            InputError: it cannot be fitted on these descriptors.
+            InputError: no such choice or key, or it cannot be fitted on these descriptors.
         """
         hasher: Hasher = build(self.hashing(overrides), _partial_=True)(**arguments)
+        self._fit(hasher)
+        return hasher
+
+    def _fit(self, hasher: Hasher) -> None:
         rows = self.with_views if hasher.needs_pairs else self.photos
         hasher.check(rows.shape[1], len(rows))
         with _trainer(self.cfg) as trainer:
             hasher.fit(rows, self.pairs if hasher.needs_pairs else None, trainer)
-        return hasher
 
-    def report(self, hasher: Hasher) -> Report:
-        """Encode queries and database, and measure the ranking by code."""
+    def report(self, hasher: Hasher, distance: DistanceChoice | None = None) -> Report:
+        """Encode queries and database, and measure the ranking by code.
+
+        Args:
+            hasher: Fitted.
+            distance: How codes are compared; ``None`` for ``cfg.distance``.
+
+        Raises:
+            InputError: the distance means nothing on these codes.
+        """
         codes = np.zeros((len(self.database), hasher.bits // 8), np.uint8)
         codes[self.readable] = hasher.encode(self.database[self.readable])
-        source = code_distances(hasher, self.queries, codes, self.readable, self.cfg.distance)
+        source = code_distances(hasher, self.queries, codes, self.readable, distance or self.cfg.distance)
         ties, task = self.cfg.ties, self.bench.task
         ranking = rank(source, task, k=1, tied_before=ties == "stable", doing="rank by code")
         return evaluate(ranking, task, ties=ties, seed=int(self.cfg.seed))
@@ -109,17 +120,64 @@ class HashingBench:
         """Measure the ranking by the uncompressed descriptor."""
         return self.bench.report(self.queries, self.database)
 
-    def try_fit(self, overrides: Sequence[str]) -> tuple[Hasher, Report] | None:
-        """Return a fitted hasher and its report; ``None``, with a warning, where it has no such code.
+    def try_fit(self, overrides: Sequence[str]) -> Hasher | None:
+        """Return a fitted hasher; ``None``, with a warning, where it has no such code.
 
         For instance more bits than the descriptor has dimensions.
+
+        Raises:
+            InputError: no such choice or key; that is a mistake, nothing to be left out.
         """
+        hasher: Hasher = build(self.hashing(overrides))
         try:
-            hasher = self.fit(overrides)
+            self._fit(hasher)
         except InputError as error:
             log.warning("%s is left out: %s", " ".join(overrides), error)
             return None
-        return hasher, self.report(hasher)
+        return hasher
+
+
+class Compared(NamedTuple):
+    """A hashing method (a choice of ``conf/hashing``) and the distance that its codes are compared by."""
+
+    method: str
+    distance: DistanceName
+
+    def __str__(self) -> str:
+        return f"{self.method} ({self.distance})"
+
+
+def compared_methods(cfg: DictConfig, entries: Sequence[str]) -> list[Compared]:
+    """Read ``study.methods``, before any photo is described.
+
+    Args:
+        cfg: A composed ``conf/train.yaml``.
+        entries: ``"itq"``, compared by ``cfg.distance`` where its codes know that, else by what suits them
+            best; or with the distance, ``"itq+asymmetric"``.
+
+    Returns:
+        Each once, in order.
+
+    Raises:
+        InputError: there is none, or one names no method or no distance of its codes.
+    """
+    known = sorted({path.stem for path in (conf_dir() / "hashing").glob("*.yaml")} - {"none"})
+    check_names("study.methods", [entry.partition("+")[0] for entry in entries], known)
+    return list(dict.fromkeys(_compared(cfg, entry) for entry in entries))
+
+
+def _compared(cfg: DictConfig, entry: str) -> Compared:
+    method, plus, wanted = entry.partition("+")
+    distances: dict[str, DistanceName] = {
+        distance: distance for distance in build(variant(cfg, [f"hashing={method}"]).hashing).distances
+    }
+    if plus and wanted not in distances:
+        raise InputError(
+            f"study.methods: {entry}: codes of {method} are compared by {' or '.join(distances)} distances; "
+            f"write {' or '.join(f'{method}+{distance}' for distance in distances)}"
+        )
+    best = next(iter(distances.values()))
+    return Compared(method, distances.get(wanted or cfg.distance, best))
 
 
 def hashing_bench(cfg: DictConfig, views: bool = True, queries: int | None = None) -> HashingBench:
@@ -198,7 +256,19 @@ def code_lengths(bits: Sequence[int]) -> list[int]:
     return sorted(set(bits))
 
 
-def difference_columns(base: Report, report: Report, metric: str, seed: int) -> dict[str, float]:
-    """Return the columns of a CSV that say how much ``report`` is above ``base``, paired by query."""
-    found = paired(base, report, metric, seed)
-    return {"difference": found.mean, "difference_low": found.low, "difference_high": found.high}
+def difference_columns(
+    name: str, base: Report | None, report: Report, metric: str, seed: int
+) -> dict[str, str | float | None]:
+    """Return the columns of a CSV that say how much ``report`` is above ``base``, paired by query.
+
+    Args:
+        name: What ``base`` is, for the column ``base``.
+        base: ``None`` where there is none: the columns stay empty.
+        report: What is compared with it.
+        metric: Of the difference.
+        seed: Of the bootstrap.
+    """
+    if base is None:
+        return {"base": None, "difference": None, "difference_low": None, "difference_high": None}
+    mean, low, high = paired(base, report, metric, seed)
+    return {"base": name, "difference": mean, "difference_low": low, "difference_high": high}

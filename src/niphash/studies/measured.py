@@ -1,6 +1,6 @@
 """What studies share: a data set with its fit photos, describers built from overrides, float reports."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -184,6 +184,19 @@ def label(metric: str) -> str:
     return METRIC_LABELS.get(metric, metric)
 
 
+def check_names(option: str, given: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse a list of names that is empty or holds an unknown one.
+
+    Raises:
+        InputError: it names the option and what may be chosen.
+    """
+    known = list(known)
+    unknown = [str(name) for name in given if name not in known]
+    if unknown or not given:
+        fault = f"{', '.join(unknown)} is unknown; " if unknown else ""
+        raise InputError(f"{option}=[{','.join(map(str, given))}]: {fault}choose from {', '.join(known)}")
+
+
 def selected(named: dict[str, Any], only: Sequence[str] | None) -> dict[str, Any]:
     """Return the entries that ``study.only`` names, in its order; all for ``None``.
 
@@ -192,7 +205,5 @@ def selected(named: dict[str, Any], only: Sequence[str] | None) -> dict[str, Any
     """
     if only is None:
         return named
-    unknown = [name for name in only if name not in named]
-    if unknown or not only:
-        raise InputError(f"study.only={list(only)}: choose from {', '.join(named)}")
+    check_names("study.only", only, named)
     return {name: named[name] for name in only}

@@ -58,7 +58,7 @@ def regularizer(
             "regularizer": name,
             "bits": b,
             **measured(report, metric),
-            **difference_columns(base[b], report, metric, int(cfg.seed)),
+            **difference_columns(f"{regularizers[0]}, {b} bits", base[b], report, metric, int(cfg.seed)),
             "mean_activation": float(activations.mean()),
             "saturated": float(((activations < 0.05) | (activations > 0.95)).mean()),
         }
@@ -96,7 +96,7 @@ def regularizer(
 
 def _by_bits(bench: HashingBench, name: str, bits: Sequence[int]) -> dict[int, tuple[Hasher, Report]]:
     fits = {b: bench.try_fit([f"bits={b}", f"hashing.regularizer={name}"]) for b in bits}
-    return {b: fitted for b, fitted in fits.items() if fitted is not None}
+    return {b: (hasher, bench.report(hasher)) for b, hasher in fits.items() if hasher is not None}
 
 
 @torch.inference_mode()
