@@ -9,7 +9,7 @@ import torch
 from niphash.config import build, compose
 from niphash.errors import InputError
 from niphash.hashing.codes import unpack_bits
-from niphash.hashing.fine_tuning import Descent, SampledStream, check_choice, gather, resident
+from niphash.hashing.fine_tuning import Descent, SampledStream, gather, resident
 from niphash.hashing.pairs import PairSampler
 from niphash.hashing.siamese import PairDraw, RBMSiamese
 from niphash.hashing.triplet import RBMTriplet, TripletDraw
@@ -53,8 +53,6 @@ def test_batches_depend_on_seed_and_epoch_alone():
 def test_bad_input():
     with pytest.raises(InputError, match="iterations=0"):
         Descent(0, 0.1, 0.9)
-    with pytest.raises(InputError, match="start=cold: choose one of rbm, random"):
-        check_choice("start", "cold", ("rbm", "random"))
 
 
 def two_processes(tmp_path: Path) -> partial:

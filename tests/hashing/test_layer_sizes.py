@@ -34,7 +34,7 @@ def test_bits_become_the_last_layer():
 
 
 @pytest.mark.parametrize(
-    ("layers", "message"), [([32], "exceeds"), ([128, 256], "grows"), ([0, 64], "positive")]
+    ("layers", "message"), [([32], "exceeds"), ([128, 256], "grows"), ([0, 64], "at least 1")]
 )
 def test_impossible_layers_are_refused(layers, message):
     with pytest.raises(InputError, match=message):

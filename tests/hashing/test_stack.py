@@ -213,7 +213,7 @@ def test_validation_rows_are_only_logged(tmp_path):
         ({"bits": 7}, "bits=7"),
         ({"bits": 64, "layers": [32]}, "bits=64 exceeds the last of hashing.layers"),
         ({"bits": 8, "layers": [16, 32]}, "grow"),
-        ({"bits": 8, "layers": [0]}, "positive"),
+        ({"bits": 8, "layers": [0]}, "at least 1"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

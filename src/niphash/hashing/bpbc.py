@@ -1,13 +1,14 @@
 """Bilinear projections: a long descriptor as a matrix, rotated from both sides, rounded to signs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from niphash.errors import InputError
 from niphash.hashing.centred import ClosedFormHasher
+from niphash.hashing.checks import check_number, check_numbers
 from niphash.hashing.itq import random_rotation
 
 
@@ -30,13 +31,13 @@ class BPBC(ClosedFormHasher):
         self,
         bits: int,
         seed: int = 0,
-        shape: tuple[int, int] | None = None,
+        shape: Sequence[int] | None = None,
         iterations: int = 20,
         fit_limit: int = 20_000,
     ) -> None:
         super().__init__(bits, seed, fit_limit)
-        self.shape = None if shape is None else tuple(shape)
-        self.iterations = iterations
+        self.shape = None if shape is None else check_numbers("shape", shape, least=1, whole=True)
+        self.iterations = check_number("iterations", iterations, least=0, whole=True)
 
     def check(self, dim: int, count: int) -> None:
         """See :meth:`Hasher.check`: the matrix must have ``dim`` entries and hold a block of ``bits``."""
@@ -46,7 +47,7 @@ class BPBC(ClosedFormHasher):
         if self.shape is None:
             return nearly_square(dim)
         if len(self.shape) != 2 or math.prod(self.shape) != dim:
-            raise InputError(f"hashing.shape={list(self.shape)} does not make a matrix of {dim} dimensions")
+            raise InputError(f"hashing.shape={self.shape} does not make a matrix of {dim} dimensions")
         return self.shape[0], self.shape[1]
 
     def solve(self, centred: np.ndarray) -> dict[str, torch.Tensor]:

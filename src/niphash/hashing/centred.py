@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.checks import check_bits, fit_mean, sample_rows
+from niphash.hashing.checks import check_bits, check_number, fit_mean, sample_rows
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.signs import SignHasher
 
@@ -74,7 +74,7 @@ class ClosedFormHasher(CentredHasher):
 
     def __init__(self, bits: int, seed: int = 0, fit_limit: int = 20_000) -> None:
         super().__init__(bits, seed)
-        self.fit_limit = fit_limit
+        self.fit_limit = check_number("fit_limit", fit_limit, least=2, whole=True)
 
     @abstractmethod
     def solve(self, centred: np.ndarray) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from niphash.errors import InputError
+from niphash.hashing.checks import check_number
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.stack_network import Stack
 from niphash.hashing.stream import process_place
@@ -35,6 +36,9 @@ class Descent:
         iterations: Steps, rounded up to whole hundreds.
         learning_rate: Of weights and hidden biases.
         momentum: Share of the last step in the next.
+
+    Raises:
+        InputError: one of them cannot be.
     """
 
     iterations: int
@@ -42,8 +46,9 @@ class Descent:
     momentum: float
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise InputError(f"hashing.iterations={self.iterations}: give at least 1")
+        check_number("iterations", self.iterations, least=1, whole=True)
+        check_number("fine_tuning_rate", self.learning_rate, above=0)
+        check_number("fine_tuning_momentum", self.momentum, least=0, below=1)
 
 
 def fine_tune(
@@ -168,10 +173,3 @@ def gather(descriptors: np.ndarray, rows: np.ndarray) -> torch.Tensor:
     """Return float32 [n, B, D], the ``rows`` int64 [B, n] of descriptors [N, D], a memory map or an array."""
     chosen = np.array(descriptors[rows.T.reshape(-1)], np.float32)
     return torch.from_numpy(chosen).view(rows.shape[1], len(rows), -1)
-
-
-def check_choice(option: str, value: str, known: tuple[str, ...]) -> str:
-    """Return ``value`` when it is one of ``known``, else raise an InputError that lists them."""
-    if value not in known:
-        raise InputError(f"hashing.{option}={value}: choose one of {', '.join(known)}")
-    return value

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from niphash.hashing.checks import check_number
 from niphash.hashing.pca_sign import PCASign
 from niphash.hashing.projection import principal_axes
 
@@ -18,7 +19,7 @@ class ITQ(PCASign):
 
     def __init__(self, bits: int, seed: int = 0, fit_limit: int = 20_000, iterations: int = 50) -> None:
         super().__init__(bits, seed, fit_limit)
-        self.iterations = iterations
+        self.iterations = check_number("iterations", iterations, least=0, whole=True)
 
     def compute_projection(self, centred: np.ndarray) -> np.ndarray:
         """Return the rotated principal axes, float32 [D, bits]."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from niphash.errors import InputError
+from niphash.hashing.checks import check_numbers
 
 LARGE_FIT_SET = 20_000
 
@@ -34,11 +35,9 @@ def with_bits(layers: Sequence[int], bits: int) -> list[int]:
     """Return ``layers`` with ``bits`` as the last.
 
     Raises:
-        InputError: a size is not positive, sizes grow, or ``bits`` exceeds the last size.
+        InputError: a size is no whole number from 1 on, sizes grow, or ``bits`` exceeds the last size.
     """
-    sizes = [int(size) for size in layers]
-    if any(size <= 0 for size in sizes):
-        raise InputError(f"hashing.layers={sizes}: layer sizes are positive")
+    sizes = check_numbers("layers", layers, least=1, whole=True)
     if sizes and bits > sizes[-1]:
         raise InputError(
             f"bits={bits} exceeds the last of hashing.layers={sizes}; give larger layers or fewer bits"

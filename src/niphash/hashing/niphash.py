@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.checks import blocks, check_dim, fit_mean
+from niphash.hashing.checks import blocks, check_dim, check_number, fit_mean
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.itq import random_rotation
 from niphash.hashing.pairs import check_pairs, matching_groups
@@ -62,18 +62,11 @@ class NIPHash(ProjectionHasher):
         significance: float = 6.0,
     ) -> None:
         super().__init__(bits, seed)
-        if not 0 < shrinkage <= 1:
-            raise InputError(f"hashing.shrinkage={shrinkage}: give a share above 0 and up to 1")
-        if rank < 1 or fit_limit < 2 or neighbours < 0:
-            raise InputError(
-                f"hashing.rank={rank}, hashing.fit_limit={fit_limit}, hashing.neighbours={neighbours}: "
-                "give at least 1, 2 and 0"
-            )
-        self.fit_limit = fit_limit
-        self.rank = rank
-        self.shrinkage = shrinkage
-        self.neighbours = neighbours
-        self.significance = significance
+        self.fit_limit = check_number("fit_limit", fit_limit, least=2, whole=True)
+        self.rank = check_number("rank", rank, least=1, whole=True)
+        self.shrinkage = check_number("shrinkage", shrinkage, above=0, most=1)
+        self.neighbours = check_number("neighbours", neighbours, least=0, whole=True)
+        self.significance = check_number("significance", significance, least=0)
         self._found = {"groups": 0, "neighbour_pairs": 0}
 
     def check(self, dim: int, count: int) -> None:

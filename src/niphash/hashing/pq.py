@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.checks import blocks, check_bits, check_shape, fit_mean, sample_rows
+from niphash.hashing.checks import blocks, check_bits, check_number, check_shape, fit_mean, sample_rows
 from niphash.hashing.hasher import Hasher, TrainerFactory
 
 CENTROIDS = 256
@@ -28,7 +28,7 @@ class PQ(Hasher):
     def __init__(self, bits: int, seed: int = 0, fit_limit: int = 20_000) -> None:
         self.bits = check_bits(bits)
         self.seed = seed
-        self.fit_limit = fit_limit
+        self.fit_limit = check_number("fit_limit", fit_limit, least=CENTROIDS, whole=True)
         self.dim = 0
         self.centroids = torch.empty(bits // 8, CENTROIDS, 0)  # [M, 256, D / M]
 

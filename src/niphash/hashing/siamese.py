@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
+from niphash.hashing.checks import check_choice, check_number, check_numbers
 from niphash.hashing.fine_tuning import (
     Descent,
     Snapshot,
-    check_choice,
     check_snapshots,
     fine_tune,
     gather,
@@ -74,8 +74,10 @@ class RBMSiamese(RBMStack):
         super().__init__(bits, seed, **stack_options)
         self.loss = check_choice("loss", loss, ("dual", "single"))
         self.loss_on = check_choice("loss_on", loss_on, ("all", "last"))
-        self.margins = None if margins is None else [float(m) for m in margins]
-        self.matching_pairs = matching_pairs
+        self.margins = (
+            None if margins is None else [float(m) for m in check_numbers("margins", margins, above=0)]
+        )
+        self.matching_pairs = check_number("matching_pairs", matching_pairs, least=1, whole=True)
         self.descent = Descent(iterations, fine_tuning_rate, fine_tuning_momentum)
         self.snapshot = snapshot
         #: Margins in use, one a layer that the loss sees; empty before the fit.

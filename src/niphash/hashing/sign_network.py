@@ -9,8 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.nn import functional as F
 
-from niphash.errors import InputError
-from niphash.hashing.checks import fit_moments
+from niphash.hashing.checks import check_number, fit_moments
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.projection import ProjectionHasher
 from niphash.hashing.stream import DescriptorBatches
@@ -31,7 +30,7 @@ class SignNetwork(ProjectionHasher):
         seed: Seed of the weights and of the order of the batches.
         weight: gamma (bihalf) or alpha (greedyhash): how hard the layer is drawn to its signs.
         max_epochs: Passes over the fit set.
-        batch_size: Descriptors a step.
+        batch_size: Descriptors a step, at least two to compare.
         learning_rate: Of Adam.
     """
 
@@ -48,14 +47,10 @@ class SignNetwork(ProjectionHasher):
         learning_rate: float = 0.001,
     ) -> None:
         super().__init__(bits, seed)
-        if batch_size < 2:
-            raise InputError(
-                f"hashing.batch_size={batch_size}: a batch needs at least 2 descriptors to compare"
-            )
-        self.weight = weight
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
+        self.weight = check_number("weight", weight, least=0)
+        self.max_epochs = check_number("max_epochs", max_epochs, least=1, whole=True)
+        self.batch_size = check_number("batch_size", batch_size, least=2, whole=True)
+        self.learning_rate = check_number("learning_rate", learning_rate, above=0)
 
     @abstractmethod
     def loss(self, u: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from niphash.errors import InputError
 from niphash.hashing.checks import (
     blocks,
     check_bits,
+    check_choice,
     check_dim,
     check_matrix,
+    check_number,
     check_shape,
     fit_moments,
 )
@@ -65,6 +67,9 @@ class RBMStack(SignHasher):
         persistent: Persistent chains (PCD).
         mean_field: Visible units of the chain take their expectation in place of a sample.
         init_std: Standard deviation of the initial weights.
+
+    Raises:
+        InputError: an option that cannot be.
     """
 
     def __init__(
@@ -93,23 +98,26 @@ class RBMStack(SignHasher):
         self.bits = check_bits(bits)
         self.seed = seed
         self.layers = None if layers is None else with_bits(layers, bits)
-        self.visible = visible
-        self.regularizer = regularizer
-        self.regularize = regularize
-        self.sparsity_target = sparsity_target
-        self.recenter_on = recenter
-        self.max_epochs = max_epochs
-        self.min_steps = min_steps
-        self.batch_size = batch_size
-        self.init_std = init_std
+        self.visible: VisibleUnits = check_choice("visible", visible, get_args(VisibleUnits))
+        self.regularizer: RegularizerName = check_choice(
+            "regularizer", regularizer, get_args(RegularizerName)
+        )
+        self.regularize = check_choice("regularize", regularize, ("top", "all"))
+        self.sparsity_target = check_number("sparsity_target", sparsity_target, above=0, below=1)
+        self.recenter_on = check_choice("recenter", recenter, ("fit", "index", "off"))
+        self.max_epochs = check_number("max_epochs", max_epochs, least=1, whole=True)
+        self.min_steps = check_number("min_steps", min_steps, least=0, whole=True)
+        self.batch_size = check_number("batch_size", batch_size, least=1, whole=True)
+        self.init_std = check_number("init_std", init_std, above=0)
+        check_number("regularizer_weight", regularizer_weight, least=0)
         self.training = RBMTraining(
-            learning_rate=learning_rate,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            schedule=schedule,
-            cd_steps=cd_steps,
-            persistent=persistent,
-            mean_field=mean_field,
+            learning_rate=check_number("learning_rate", learning_rate, above=0),
+            momentum=check_number("momentum", momentum, least=0, below=1),
+            weight_decay=check_number("weight_decay", weight_decay, least=0),
+            schedule=check_choice("schedule", schedule, ("constant", "linear")),
+            cd_steps=check_number("cd_steps", cd_steps, least=1, whole=True),
+            persistent=check_choice("persistent", persistent, (True, False)),
+            mean_field=check_choice("mean_field", mean_field, (True, False)),
             regularizer_weight=regularizer_weight if regularizer != "none" else 0.0,
         )
         #: The trained network; ``None`` before :meth:`fit` or :meth:`load_state_dict`.

@@ -4,16 +4,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
-from niphash.hashing.checks import fit_moments
+from niphash.hashing.checks import check_choice, check_number, fit_moments
 from niphash.hashing.fine_tuning import (
     Descent,
     Snapshot,
-    check_choice,
     check_snapshots,
     fine_tune,
     gather,
@@ -28,7 +27,9 @@ from niphash.hashing.training import data_fingerprint
 from niphash.hashing.triplets import (
     Sampling,
     TripletSampler,
+    check_candidates,
     check_neighbours,
+    check_quantiles,
     euclidean_distances,
     hinge_loss,
     nearest_neighbours,
@@ -79,16 +80,15 @@ class RBMTriplet(RBMStack):
     ) -> None:
         super().__init__(bits, seed, **stack_options)
         self.start = check_choice("start", start, ("rbm", "random"))
-        self.sampling: Sampling = sampling
-        self.neighbours = neighbours
-        self.quantiles = (float(quantiles[0]), float(quantiles[1]))
-        self.candidates = candidates
+        self.sampling: Sampling = check_choice("sampling", sampling, get_args(Sampling))
+        self.neighbours = check_number("neighbours", neighbours, least=2, whole=True)
+        self.quantiles = check_quantiles(quantiles)
+        self.candidates = check_candidates(candidates, neighbours)
         self.loss = check_choice("loss", loss, ("softmax", "hinge"))
-        self.hinge_margin = hinge_margin
-        self.triplets = triplets
+        self.hinge_margin = check_number("hinge_margin", hinge_margin, least=0)
+        self.triplets = check_number("triplets", triplets, least=1, whole=True)
         self.descent = Descent(iterations, fine_tuning_rate, fine_tuning_momentum)
         self.snapshot = snapshot
-        check_choice("sampling", sampling, ("threshold", "uniform"))
 
     def check(self, dim: int, count: int) -> None:
         """See :meth:`Hasher.check`: every query needs a whole neighbour list."""

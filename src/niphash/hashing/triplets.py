@@ -3,6 +3,7 @@
 Source: Lin, Morere et al., *Unsupervised Triplet Hashing* (DCC 2016), sections 2.2 and 2.3.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import faiss
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.checks import blocks
+from niphash.hashing.checks import blocks, check_number, check_numbers
 
 Sampling = Literal["threshold", "uniform"]
 
@@ -38,13 +39,28 @@ def hinge_loss(positive: torch.Tensor, negative: torch.Tensor, margin: float = 1
 
 def check_neighbours(count: int, k: int) -> None:
     """Raise an InputError unless each of ``count`` images has ``k`` others, k at least 2."""
-    if k < 2:
-        raise InputError(f"hashing.neighbours={k}: a triplet needs at least 2 neighbours")
+    check_number("neighbours", k, least=2, whole=True)
     if count <= k:
         raise InputError(
             f"{count} fit photos are too few for hashing.neighbours={k}; "
             f"fit on more than {k} photos or ask for fewer neighbours"
         )
+
+
+def check_quantiles(quantiles: Sequence[float]) -> tuple[float, float]:
+    """Return the quantiles of Tp and Tn; raise an InputError unless they are two of [0, 1] in order."""
+    values = check_numbers("quantiles", quantiles, least=0, most=1)
+    if len(values) != 2 or values[0] >= values[1]:
+        raise InputError(f"hashing.quantiles={values}: give two from [0, 1], the smaller first")
+    return float(values[0]), float(values[1])
+
+
+def check_candidates(candidates: int, k: int) -> int:
+    """Return ``candidates``; raise an InputError unless lists of ``k`` hold so many on either side."""
+    check_number("candidates", candidates, least=1, whole=True)
+    if candidates > k // 2:
+        raise InputError(f"hashing.candidates={candidates} must be at most half of hashing.neighbours={k}")
+    return candidates
 
 
 def nearest_neighbours(descriptors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -108,19 +124,12 @@ class TripletSampler:
         distances: np.ndarray,
         rows: np.ndarray,
         sampling: Sampling = "threshold",
-        quantiles: tuple[float, float] = (0.05, 0.5),
+        quantiles: Sequence[float] = (0.05, 0.5),
         candidates: int = 1,
     ) -> None:
-        low, high = quantiles
-        if not 0 <= low < high <= 1:
-            raise InputError(f"hashing.quantiles={list(quantiles)}: give two from [0, 1], the smaller first")
-        if not 1 <= candidates <= rows.shape[1] // 2:
-            raise InputError(
-                f"hashing.candidates={candidates} must be at least 1 "
-                f"and at most half of hashing.neighbours={rows.shape[1]}"
-            )
+        check_candidates(candidates, rows.shape[1])
         self.distances, self.rows = distances, rows
-        self.thresholds = tuple(float(t) for t in np.quantile(distances, quantiles))
+        self.thresholds = tuple(float(t) for t in np.quantile(distances, check_quantiles(quantiles)))
         if sampling == "threshold":
             self.positives, self.negatives = threshold_candidates(distances, self.thresholds, candidates)
         else:
