@@ -1,14 +1,89 @@
-"""Experiment loggers: Weights & Biases that falls back to offline, and pictures on any logger."""
+"""Experiment loggers: a CSV file that goes on, Weights & Biases that falls back to offline, and pictures."""
 
+import csv
 import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytorch_lightning as pl
+from lightning_fabric.loggers.csv_logs import _ExperimentWriter
+from lightning_fabric.loggers.logger import rank_zero_experiment
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger, WandbLogger
 
 WANDB_HOST = "api.wandb.ai"
+
+
+class CSVLogger(pl.loggers.CSVLogger):
+    """Lightning's CSV logger over a ``metrics.csv`` that goes on: a resumed run adds to the lines it finds.
+
+    Args:
+        save_dir: The run folder.
+        name: Folder in it.
+        version: Folder in that.
+        flush_logs_every_n_steps: Lines are on the disk after so many steps; one, so that a kill loses none.
+    """
+
+    def __init__(
+        self, save_dir: str, name: str = "csv", version: str = "", flush_logs_every_n_steps: int = 1
+    ) -> None:
+        super().__init__(save_dir, name, version, flush_logs_every_n_steps=flush_logs_every_n_steps)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> _ExperimentWriter:
+        """What writes the lines."""
+        if self._experiment is None:
+            self._experiment = LineWriter(self.log_dir)
+        return self._experiment
+
+
+class LineWriter(ExperimentWriter):
+    """Appends to ``metrics.csv``, whose header says which columns there are.
+
+    Lightning's keeps the columns in memory; processes that are spawned, and later runs, do not know them.
+    """
+
+    def save(self) -> None:
+        """Append the lines recorded since the last call, under a wider header where they need one."""
+        if not self.metrics:
+            return
+        path = Path(self.metrics_file_path)
+        header = _header(path)
+        columns = sorted({*header, *(key for line in self.metrics for key in line)})
+        if columns == header:
+            with path.open("a", newline="") as file:
+                csv.DictWriter(file, columns).writerows(self.metrics)
+        else:
+            part = path.with_suffix(".part")
+            with part.open("w", newline="") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows([*_lines(path), *self.metrics])
+            part.replace(path)
+        self.metrics = []
+
+    def _check_log_dir_exists(self) -> None:
+        """Leave what is there; Lightning's deletes it."""
+
+
+def _header(path: Path) -> list[str]:
+    """Return the columns of a CSV file; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a CSV file; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def wandb_logger(save_dir: str, offline: bool | None = None, **settings: Any) -> "WandbLogger":
