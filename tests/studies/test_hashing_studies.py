@@ -13,6 +13,7 @@ from PIL import Image
 from niphash.config import build, compose
 from niphash.errors import InputError
 from niphash.studies.depth import layer_sizes
+from niphash.studies.fine_tuning import _follow
 from niphash.studies.hashed import HashingBench, compared_methods, hashing_bench
 from niphash.studies.result import StudyResult
 from tests.photos import write_objects
@@ -20,6 +21,7 @@ from tests.photos import write_objects
 FISHER = ["pooling.gaussians=8", "pooling.local_dim=16", "backbone.limit=200", "backbone.longer_side=160"]
 QUICK = ["hashing.max_epochs=2", "hashing.min_steps=1", "hashing.layers=[32]"]
 TUNED = [*QUICK, "hashing.iterations=200"]
+HASHING = {"margins": "rbm_siamese", "triplets": "rbm_triplet"}
 STUDIES = {
     "regularizer": [*QUICK[:2], "study.bits=[16,32]"],
     "depth": [*QUICK[:2], "study.depths=[1,2]"],
@@ -42,6 +44,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configured(place: Path, *overrides: str) -> DictConfig:
     data = ["data=folder", f"data.root={place / 'photos'}", f"paths.data_dir={place / 'data'}"]
     return compose([*data, "bits=16", *FISHER, *overrides])
+
+
+@pytest.fixture(scope="module")
+def bench(place: Path) -> HashingBench:
+    """The photos of the place, described once, and others to fit on."""
+    others = write_objects(place / "others", objects=12, views=2, side=150)
+    return hashing_bench(configured(place, f"fit.root={others}"))
 
 
 def run(place: Path, name: str, *overrides: str) -> StudyResult:
@@ -150,6 +159,31 @@ def test_fine_tuning_is_followed_from_one_stack(answered: Callable[[str], StudyR
     at_start = [row["value"] for row in rows if row["iterations"] == 0]
     assert at_start[0] == at_start[1]
     assert len({row["value"] for row in rows}) > 1
+
+
+@pytest.mark.parametrize("recenter", ["fit", "index", "off"])
+@pytest.mark.parametrize("name", ["margins", "triplets"])
+def test_the_last_point_is_the_hasher_that_fine_tuning_gives(name: str, recenter: str, bench: HashingBench):
+    settings = [word for word in STUDIES[name] if "iterations" not in word]
+    overrides = [
+        f"hashing={HASHING[name]}",
+        *settings,
+        f"hashing.recenter={recenter}",
+        "hashing.iterations=100",
+    ]
+    last = _follow(bench, overrides, 100)[100]
+    np.testing.assert_array_equal(last.per_query["mAP"], bench.report(bench.fit(overrides)).per_query["mAP"])
+
+
+def test_thresholds_move_to_the_mean_of_the_database(bench: HashingBench):
+    centred, moved = (
+        bench.fit(["hashing=rbm", *QUICK[:2], f"hashing.recenter={name}"]) for name in ("fit", "index")
+    )
+    on_fit_photos = bench.report(centred).per_query["mAP"]
+    centred.recenter(bench.database)
+    on_database = bench.report(centred).per_query["mAP"]
+    assert (on_fit_photos != on_database).any()
+    np.testing.assert_array_equal(bench.report(moved).per_query["mAP"], on_database)
 
 
 def test_differences_are_paired_by_query(answered: Callable[[str], StudyResult]):

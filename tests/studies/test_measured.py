@@ -31,6 +31,22 @@ def test_a_variant_takes_choices_and_values_and_leaves_the_original_alone(cfg):
     assert OmegaConf.to_yaml(cfg) == before
 
 
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("hashing.recenter=off", "off"),
+        ("hashing.layers=[64,32]", [64, 32]),
+        ("hashing.layers=null", None),
+        ("hashing.learning_rate=1e-3", 0.001),
+        ("fit.root='a b/c=d'", "a b/c=d"),
+    ],
+)
+def test_values_of_a_variant_are_read_as_on_the_command_line(cfg, override: str, value: object):
+    key = override.partition("=")[0]
+    assert OmegaConf.select(variant(cfg, [override]), key) == value
+    assert OmegaConf.select(compose([override]), key) == value
+
+
 @pytest.mark.parametrize("override", ["pooling=meen", "pooling.rotatoins=5", "bitz=64"])
 def test_a_variant_of_nothing_is_refused(cfg, override: str):
     with pytest.raises(InputError, match=override.partition("=")[0]):

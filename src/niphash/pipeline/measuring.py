@@ -109,8 +109,13 @@ class Comparison:
     @classmethod
     def of(cls, cfg: DictConfig, model: Model) -> "Comparison":
         """Read the options of a run; a model trained with ``hashing.recenter=index`` asks for it itself."""
-        recenter = bool(cfg.get("recenter")) or model.config["hashing"].get("recenter") == "index"
+        recenter = bool(cfg.get("recenter")) or recenters_on_index(model.hasher)
         return cls(cfg.ties, cfg.distance, recenter, int(cfg.seed))
+
+
+def recenters_on_index(hasher: Hasher) -> bool:
+    """Tell whether ``hasher`` asks, by ``recenter=index``, for thresholds at the mean of a database."""
+    return getattr(hasher, "recenter_on", None) == "index"
 
 
 def measure(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
+from niphash.config import build
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.hashing.stack import RBMStack
@@ -99,17 +100,18 @@ def _follow(bench: HashingBench, overrides: Sequence[str], every: int) -> dict[i
 
     def snapshot(iterations: int, stack: Stack) -> None:
         if iterations % every == 0:
-            reports[iterations] = bench.report(_frozen(stack, bench))
+            reports[iterations] = bench.report(_frozen(stack, bench, overrides))
 
     bench.fit(overrides, snapshot=snapshot)
     return reports
 
 
-def _frozen(stack: Stack, bench: HashingBench) -> RBMStack:
-    """Return a hasher with a copy of the weights of ``stack``, its bits centred on the fit photos."""
-    hasher = RBMStack(stack.sizes[-1], visible=stack.visible_units)
+def _frozen(stack: Stack, bench: HashingBench, overrides: Sequence[str]) -> RBMStack:
+    """Return the hasher that fine-tuning would give if it ended with the weights that ``stack`` has now."""
+    hasher: RBMStack = build(bench.hashing(overrides))
     hasher.load_state_dict({key: value.detach().cpu().clone() for key, value in stack.state_dict().items()})
-    hasher.recenter(bench.photos)
+    if hasher.recenter_on != "off":
+        hasher.recenter(bench.fit_rows(hasher))
     return hasher
 
 

@@ -16,6 +16,7 @@ from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.hashing.hasher import DistanceName, Hasher, TrainerFactory
 from niphash.pipeline.fitting import view_pairs, with_views
+from niphash.pipeline.measuring import recenters_on_index
 from niphash.pipeline.provenance import checksums, share_a_photo
 from niphash.search.codes import DistanceChoice, code_distances
 from niphash.search.ranking import rank
@@ -93,8 +94,12 @@ class HashingBench:
         self._fit(hasher)
         return hasher
 
+    def fit_rows(self, hasher: Hasher) -> np.ndarray:
+        """Return what ``hasher`` is fitted on, float32 [M, D]."""
+        return self.with_views if hasher.needs_pairs else self.photos
+
     def _fit(self, hasher: Hasher) -> None:
-        rows = self.with_views if hasher.needs_pairs else self.photos
+        rows = self.fit_rows(hasher)
         hasher.check(rows.shape[1], len(rows))
         with _trainer(self.cfg) as trainer:
             hasher.fit(rows, self.pairs if hasher.needs_pairs else None, trainer)
@@ -103,12 +108,14 @@ class HashingBench:
         """Encode queries and database, and measure the ranking by code.
 
         Args:
-            hasher: Fitted.
+            hasher: Fitted; its thresholds move to the mean of the database if ``hashing.recenter=index``.
             distance: How codes are compared; ``None`` for ``cfg.distance``.
 
         Raises:
             InputError: the distance means nothing on these codes.
         """
+        if recenters_on_index(hasher):
+            hasher.recenter(self.database[self.readable])
         codes = np.zeros((len(self.database), hasher.bits // 8), np.uint8)
         codes[self.readable] = hasher.encode(self.database[self.readable])
         source = code_distances(hasher, self.queries, codes, self.readable, distance or self.cfg.distance)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -48,12 +49,17 @@ def variant(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
                 changed[key] = OmegaConf.to_container(compose([override])[key])
             else:
                 OmegaConf.set_struct(changed, True)
-                changed.merge_with_dotlist([override])
+                OmegaConf.update(changed, key, _value(override))
                 OmegaConf.set_struct(changed, False)
         except (HydraException, OmegaConfBaseException) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"study: {key}={value} cannot be used ({reason})") from error
     return changed
+
+
+def _value(override: str) -> Any:
+    """Return the value as the command line reads it: ``off`` is a word there, not YAML's ``False``."""
+    return OverridesParser.create().parse_override(override).value()
 
 
 @dataclass(frozen=True)
