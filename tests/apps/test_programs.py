@@ -174,6 +174,26 @@ def test_what_hashing_cannot_learn_from_ends_in_one_sentence(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (("hashing=rbm_stack", "hashing.learning_rate=abc"), "hashing.learning_rate=abc"),
+        (("hashing=niphash", "fit.views=0"), "no matching pairs"),
+        (("hashing=rbm_siamese", "fit.views=-1"), "fit.views=-1"),
+        (("hashing=rbm_siamese", "hashing.layers=[32]", "hashing.margins=[1]"), "hashing.margins=[1.0] must"),
+        (("hashing=itq", "trainer.devices=0"), "no trainer can be made"),
+    ],
+)
+def test_refusals_come_before_any_photo_is_described(overrides, named, object_folder: Path, tmp_path: Path):
+    data = ("data=folder", f"data.root={object_folder}", *SMALL[:3], "bits=16")
+    done = run("train.py", *data, *overrides, cwd=tmp_path, expect=2)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert named in last
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "niphash_data" / "descriptors").exists()
+
+
 def test_a_model_with_the_tensors_of_another_method_is_refused(
     trained: Path, object_folder: Path, tmp_path: Path
 ):

@@ -125,6 +125,8 @@ def test_bad_rows_are_refused():
     descriptors, pairs = photos_and_views(seed=1)
     with pytest.raises(InputError, match="no matching pairs"):
         NIPHash(16).fit(descriptors)
+    with pytest.raises(InputError, match="no matching pairs"):
+        NIPHash(16).check_pairs(None, count=300)
     with pytest.raises(InputError, match="not among"):
         NIPHash(16).fit(descriptors, pairs + 1)
     with pytest.raises(InputError, match="NaN"):

@@ -162,7 +162,12 @@ def test_bad_input(things):
     with pytest.raises(InputError, match="iterations=0"):
         RBMSiamese(8, iterations=0, **SMALL)
     with pytest.raises(InputError, match="one margin for each of 2"):
-        RBMSiamese(8, margins=[1.0], **SMALL).fit(x, pairs)
+        RBMSiamese(8, margins=[1.0], **SMALL).check(dim=24, count=80)
+    with pytest.raises(InputError, match="one margin for each of 1"):
+        RBMSiamese(8, margins=[1.0, 2.0], loss_on="last", **SMALL).check(dim=24, count=80)
+    RBMSiamese(8, margins=[1.0, 2.0], **SMALL).check(dim=24, count=80)
+    with pytest.raises(InputError, match="one class"):
+        RBMSiamese(8, **SMALL).check_pairs(np.array([[0, 1]]), count=2)
     broken = x.copy()
     broken[3] = np.nan
     with pytest.raises(InputError, match="descriptor 3 "):

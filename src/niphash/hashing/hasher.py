@@ -40,6 +40,17 @@ class Hasher(ABC):
             InputError: more bits than dimensions, layers that grow, too few descriptors, ...
         """
 
+    def check_pairs(self, pairs: np.ndarray | None, count: int) -> None:  # noqa: B027 - most need none
+        """Refuse matching pairs that :meth:`fit` could not learn from, before any photo is described.
+
+        Args:
+            pairs: int64 [P, 2], or ``None``.
+            count: Number of fit descriptors.
+
+        Raises:
+            InputError: pairs are needed and there are none, or they are no pairs of the fit set.
+        """
+
     @abstractmethod
     def fit(
         self,

@@ -75,6 +75,10 @@ class NIPHash(ProjectionHasher):
         if count < 4:
             raise InputError(f"{count} fit descriptors are too few for hashing=niphash; give at least 4")
 
+    def check_pairs(self, pairs: np.ndarray | None, count: int) -> None:
+        """See :meth:`Hasher.check_pairs`."""
+        check_pairs(pairs, count)
+
     def fit(
         self,
         descriptors: np.ndarray,

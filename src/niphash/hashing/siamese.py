@@ -83,6 +83,27 @@ class RBMSiamese(RBMStack):
         #: Margins in use, one a layer that the loss sees; empty before the fit.
         self.found_margins: list[float] = []
 
+    def check(self, dim: int, count: int) -> None:
+        """See :meth:`Hasher.check`; margins that are given must be as many as the layers of the loss."""
+        super().check(dim, count)
+        self._check_margins(len(self.hidden_sizes(dim, count)))
+
+    def check_pairs(self, pairs: np.ndarray | None, count: int) -> None:
+        """See :meth:`Hasher.check_pairs`; they must show at least two things."""
+        PairSampler(pairs, count)
+
+    def _check_margins(self, depth: int) -> None:
+        """Refuse given margins that are not one for each layer, of ``depth``, that the loss sees."""
+        layers = len(self._loss_layers(depth))
+        if self.margins is not None and len(self.margins) != layers:
+            raise InputError(
+                f"hashing.margins={self.margins} must give one margin for each of {layers} layers"
+            )
+
+    def _loss_layers(self, depth: int) -> range:
+        """Return the layers, of ``depth`` and counted from 0, that the loss sees."""
+        return range(depth) if self.loss_on == "all" else range(depth - 1, depth)
+
     def fit(
         self,
         descriptors: np.ndarray,
@@ -101,8 +122,8 @@ class RBMSiamese(RBMStack):
     ) -> None:
         """Go on from a trained stack with the pairs of ``sampler`` over ``descriptors`` [N, D]."""
         stack = self._fitted()
-        depth = len(stack.layers)
-        layers = range(depth) if self.loss_on == "all" else range(depth - 1, depth)
+        self._check_margins(len(stack.layers))
+        layers = self._loss_layers(len(stack.layers))
         identity = {**self._identity(), **self._options(), "data": data_fingerprint(descriptors)}
         descriptors = resident(descriptors)
         margins = self.margins
@@ -110,10 +131,6 @@ class RBMSiamese(RBMStack):
             generator = np.random.default_rng([self.seed, MARGIN_PAIRS])
             found = median_margins(stack, descriptors, *sampler.draw(MARGIN_PAIRS, generator))
             margins = [found[layer] for layer in layers]
-        if len(margins) != len(layers):
-            raise InputError(
-                f"hashing.margins={margins} must give one margin for each of {len(layers)} layers"
-            )
         self.found_margins = margins
 
         fine_tune(

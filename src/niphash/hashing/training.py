@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from niphash.descriptors.cnn_describer import has_fast_bf16
 from niphash.errors import InputError
@@ -46,15 +47,16 @@ def fit_module(
             them; a checkpoint with other values is refused.
 
     Raises:
-        InputError: the folder holds the checkpoint of another configuration or other data.
+        InputError: the folder holds the checkpoint of another configuration or other data, or the training
+            diverged.
     """
     text = json.dumps(identity, sort_keys=True)
     with _quiet():
         made: Any = (trainer or quiet_cpu_trainer)(max_epochs=max_epochs, reload_dataloaders_every_n_epochs=1)
+        path = Path(made.default_root_dir) / f"{name}.ckpt"
         resume = None
         made.callbacks = [c for c in made.callbacks if not isinstance(c, pl.callbacks.ModelCheckpoint)]
         if trainer is not None:
-            path = Path(made.default_root_dir) / f"{name}.ckpt"
             made.callbacks.append(EpochCheckpoint(path, text))
             resume = path if path.exists() else None
         for callback in made.callbacks:
@@ -65,6 +67,12 @@ def fit_module(
         module.train()
         made.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
     module.to("cpu").eval()
+    if not all(bool(t.isfinite().all()) for t in itertools.chain(module.parameters(), module.buffers())):
+        if trainer is not None:
+            path.unlink(missing_ok=True)  # nobody should go on from there
+        raise InputError(
+            f"{name}: training diverged, its weights are no longer finite; lower the learning rate of this stage"
+        )
 
 
 def lightning_trainer(precision: str = "auto", **options: Any) -> pl.Trainer:
@@ -78,6 +86,20 @@ def lightning_trainer(precision: str = "auto", **options: Any) -> pl.Trainer:
         device = torch.device("cuda" if options.get("accelerator") == "gpu" else "cpu")
         precision = "bf16-mixed" if has_fast_bf16(device) else "32-true"
     return pl.Trainer(precision=cast(Any, precision), **options)
+
+
+def check_trainer(make: TrainerFactory) -> None:
+    """Make a trainer, so that options it does not take are refused before any work.
+
+    Raises:
+        InputError: Lightning refuses them; its own words say why.
+    """
+    with _quiet():
+        try:
+            make(logger=False)
+        except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+            why = str(error).splitlines()[0].rstrip(". ")
+            raise InputError(f"no trainer can be made ({why}); choose other trainer options") from error
 
 
 def quiet_cpu_trainer(**options: Any) -> pl.Trainer:

@@ -82,9 +82,16 @@ def build_logger(cfg: DictConfig, run_dir: Path) -> "Logger":
 
 
 def trainer_factory(cfg: DictConfig, logger: "Logger", run_dir: Path) -> TrainerFactory:
-    """Return what makes the Lightning trainer of each learnable stage."""
+    """Return what makes the Lightning trainer of each learnable stage.
+
+    Raises:
+        InputError: no trainer can be made of ``cfg.trainer``.
+    """
+    from niphash.hashing.training import check_trainer  # Lightning, which only training needs
+
     callbacks = [build(node) for node in (cfg.get("callbacks") or {}).values()]
     make: Any = build(cfg.trainer)
+    check_trainer(make)
     return partial(make, logger=logger, callbacks=callbacks, default_root_dir=str(run_dir / "checkpoints"))
 
 

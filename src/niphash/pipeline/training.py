@@ -14,6 +14,7 @@ from niphash.descriptors.describer import Describer, DescribeReport, unreadable
 from niphash.descriptors.store import DescriptorStore
 from niphash.descriptors.stored_descriptors import StoredDescriptors
 from niphash.errors import InputError
+from niphash.hashing.checks import check_number
 from niphash.hashing.hasher import Hasher
 from niphash.model import Model
 from niphash.pipeline.assembly import (
@@ -67,18 +68,21 @@ def train(
     tasks = [build_task(data, node, cfg) for data, node in zip(data_sets, data_nodes, strict=True)]
     fit_set = choose_fit_set(cfg, data_sets[0])
     copies = _view_copies(cfg, hasher, fit_set)
-    hasher.check(describer.dim, len(fit_set.images) * (1 + copies))
+    pairs = view_pairs(len(fit_set.images), copies) if copies else fit_set.pairs
+    count = len(fit_set.images) * (1 + copies)
+    hasher.check(describer.dim, count)
+    hasher.check_pairs(pairs, count)
     watch = Stopwatch()
     logger = build_logger(cfg, run_dir)
     logger.log_hyperparams(resolved(cfg))
+    trainer = trainer_factory(cfg, logger, run_dir)
     with watch.time("fit"):
         describer.fit(fit_set.images)
-    trainer = trainer_factory(cfg, logger, run_dir)
     store = DescriptorStore.of(describer, descriptors_dir(cfg))
     describe = describe_with(describer, store, trainer if several_processes(cfg) else None)
     if hasher.bits:  # hashing=none learns from no descriptors
         with watch.time("describe"):
-            descriptors, pairs = _describe_fit_set(describe, fit_set, copies, int(cfg.seed))
+            descriptors, pairs = _describe_fit_set(describe, fit_set, pairs, copies, int(cfg.seed))
         with watch.time("fit"):
             hasher.fit(cast(np.ndarray, descriptors), pairs, trainer)
     model = Model(describer, hasher, _model_config(cfg), *_record(cfg, describer, hasher, fit_set))
@@ -98,13 +102,14 @@ def train(
 
 def _view_copies(cfg: DictConfig, hasher: Hasher, fit_set: FitSet) -> int:
     """Return how many random views of each fit photo are described beside it."""
-    return int(cfg.fit.views) if hasher.needs_pairs and fit_set.pairs is None else 0
+    views = check_number("views", cfg.fit.views, least=0, whole=True, group="fit")
+    return views if hasher.needs_pairs and fit_set.pairs is None else 0
 
 
 def _describe_fit_set(
-    describe: Describe, fit_set: FitSet, copies: int, seed: int
+    describe: Describe, fit_set: FitSet, pairs: np.ndarray | None, copies: int, seed: int
 ) -> tuple[StoredDescriptors, np.ndarray | None]:
-    """Return the descriptors [N, D] of the readable fit photos (and views), and the pairs among them."""
+    """Return the descriptors [N, D] of the readable fit photos (and views), and the ``pairs`` among them."""
     report = DescribeReport()
     parts = [describe(images, report) for images in with_views(fit_set.images, copies, seed)]
     positions = np.concatenate([part.positions for part in parts])
@@ -114,7 +119,6 @@ def _describe_fit_set(
         raise InputError(f"{why}; give other photos (fit.root)")
     for skipped in report.skipped:
         log.warning("fit photo skipped: %s (%s)", skipped.image_id, skipped.reason)
-    pairs = view_pairs(len(fit_set.images), copies) if copies else fit_set.pairs
     if pairs is not None:
         row = np.cumsum(readable) - 1
         pairs = row[pairs[readable[pairs].all(axis=1)]]
