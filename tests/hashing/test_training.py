@@ -123,6 +123,16 @@ def test_a_hostile_checkpoint_runs_nothing(tmp_path):
     assert not marker.exists()
 
 
+def test_a_training_that_diverges_says_so_and_leaves_no_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(EpochCheckpoint, "every_s", 0.0)
+    diverging = stack(layers=[], visible="binary", learning_rate=1e38)
+    for trainer in (None, factory(tmp_path)):
+        with pytest.raises(InputError, match="layer1: training diverged.*lower the learning rate"):
+            diverging.fit(descriptors(), trainer=trainer)
+    assert list(tmp_path.iterdir()) == []
+    stack(layers=[], visible="binary").fit(descriptors(), trainer=factory(tmp_path))
+
+
 def test_without_a_trainer_nothing_is_written(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     stack().fit(descriptors())
