@@ -127,7 +127,7 @@ def test_a_training_that_diverges_says_so_and_leaves_no_checkpoint(tmp_path, mon
     monkeypatch.setattr(EpochCheckpoint, "every_s", 0.0)
     diverging = stack(layers=[], visible="binary", learning_rate=1e38)
     for trainer in (None, factory(tmp_path)):
-        with pytest.raises(InputError, match="layer1: training diverged.*lower the learning rate"):
+        with pytest.raises(InputError, match=r"layer1: training diverged.*lower the learning rate"):
             diverging.fit(descriptors(), trainer=trainer)
     assert list(tmp_path.iterdir()) == []
     stack(layers=[], visible="binary").fit(descriptors(), trainer=factory(tmp_path))

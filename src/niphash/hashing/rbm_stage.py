@@ -25,7 +25,8 @@ class RBMTraining:
         schedule: The rate stays ``"constant"`` or falls in a ``"linear"`` way to zero after the last epoch.
         cd_steps: Gibbs steps k.
         persistent: Chains go on from batch to batch (PCD) in place of starting at the data (CD).
-        mean_field: Visible units of the chain take their expectation in place of a sample.
+        mean_field: Visible units of the chain take their expectation in place of a sample; not of persistent
+            chains, which would no longer wander over the states of the machine.
         regularizer_weight: lambda.
     """
 
@@ -123,7 +124,8 @@ class RBMStage(pl.LightningModule):
     def _model_states(self, logits: torch.Tensor) -> torch.Tensor:
         options = self.training_options
         start = torch.sigmoid(logits) if self.chain is None else self.rbm(self.chain)
-        states = self.rbm.gibbs(start, options.cd_steps, self.generator, options.mean_field)
+        mean_field = options.mean_field and self.chain is None
+        states = self.rbm.gibbs(start, options.cd_steps, self.generator, mean_field)
         if self.chain is not None:
             self.chain = states
         return states

@@ -71,7 +71,7 @@ def fit_module(
         if trainer is not None:
             path.unlink(missing_ok=True)  # nobody should go on from there
         raise InputError(
-            f"{name}: training diverged, its weights are no longer finite; lower the learning rate of this stage"
+            f"{name}: training diverged, its weights are not finite; lower the learning rate of this stage"
         )
 
 
