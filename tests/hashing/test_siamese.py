@@ -1,5 +1,7 @@
 """Siamese fine-tuning: the loss over layers, the margins, what is learned, resuming, and bad input."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -9,7 +11,7 @@ from niphash.errors import InputError
 from niphash.hashing.pairs import PairSampler
 from niphash.hashing.siamese import RBMSiamese, median_margins, siamese_loss
 from niphash.hashing.stack_network import Stack
-from niphash.hashing.training import EpochCheckpoint
+from niphash.hashing.training import EpochCheckpoint, quiet_cpu_trainer
 
 #: A first phase too short to matter, from weights large enough to spread the activations.
 SMALL = {"layers": [16], "max_epochs": 1, "min_steps": 1, "learning_rate": 0.001, "init_std": 0.3}
@@ -147,6 +149,16 @@ def test_a_killed_run_goes_on_to_the_same_codes(things, tmp_path, monkeypatch):
     np.testing.assert_array_equal(resumed.encode(x), unbroken.encode(x))
     with pytest.raises(InputError, match="another configuration"):
         RBMSiamese(8, iterations=300, loss="single", **SMALL).fit(x, pairs, trainer=trainer)
+
+
+def test_a_checkpoint_of_other_pairs_is_refused(things, tmp_path):
+    x, pairs = things
+    trainer = partial(quiet_cpu_trainer, default_root_dir=str(tmp_path))
+    options = {"margins": [2.0, 1.0], "iterations": 100, **SMALL}
+    for _ in range(2):
+        RBMSiamese(8, **options).fit(x, pairs, trainer=trainer)
+    with pytest.raises(InputError, match=r"siamese\.ckpt: the checkpoint of another configuration"):
+        RBMSiamese(8, **options).fit(x, pairs[:-1], trainer=trainer)
 
 
 def test_bad_input(things):

@@ -4,6 +4,8 @@ Sources: Hadsell, Chopra & LeCun, *Dimensionality Reduction by Learning an Invar
 Morere et al., *DeepHash* (ICMR 2017), section 3.3.
 """
 
+import hashlib
+
 import numpy as np
 import torch
 
@@ -103,6 +105,10 @@ class PairSampler:
                 "all fit photos show one thing (one class), so no pair is non-matching; "
                 "give fit.pairs and fit.root with photos of at least two things"
             )
+
+    def fingerprint(self) -> str:
+        """Return 32 hexadecimal digits for the pairs and their order, both of which decide what is drawn."""
+        return hashlib.blake2b(self.pairs.tobytes(), digest_size=16).hexdigest()
 
     def draw(self, matching: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return pairs int64 [3 M, 2] and whether they match, bool [3 M]: M = ``matching`` of them do."""

@@ -125,6 +125,7 @@ class RBMSiamese(RBMStack):
         self._check_margins(len(stack.layers))
         layers = self._loss_layers(len(stack.layers))
         identity = {**self._identity(), **self._options(), "data": data_fingerprint(descriptors)}
+        identity["pairs"] = sampler.fingerprint()
         descriptors = resident(descriptors)
         margins = self.margins
         if margins is None:
