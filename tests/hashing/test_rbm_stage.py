@@ -1,14 +1,18 @@
 import itertools
+import shutil
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from niphash.hashing.rbm import RBM
 from niphash.hashing.rbm_stage import RBMStage, RBMTraining
 from niphash.hashing.regularizers import no_regularizer, rbmh
 from niphash.hashing.stream import DescriptorBatches
-from niphash.hashing.training import fit_module, quiet_cpu_trainer
+from niphash.hashing.training import EpochCheckpoint, fit_module, quiet_cpu_trainer
 
 
 def patterns(seed: int = 0) -> np.ndarray:
@@ -69,10 +73,51 @@ def test_rbmh_balances_the_units():
 
 
 def test_persistent_chains_move_on():
-    start = RBMStage(RBM(6, 4), no_regularizer, RBMTraining(persistent=True), seed=1, chains=40).chain
-    stage = trained(RBMTraining(learning_rate=0.02, persistent=True, mean_field=False), 3)
-    assert stage.chain.shape == start.shape == (40, 6)
-    assert not torch.equal(stage.chain, start)
+    options = RBMTraining(learning_rate=0.02, persistent=True)
+    chains = [trained(options, epochs).chain for epochs in (1, 2)]
+    assert [chain.shape for chain in chains] == [(40, 6)] * 2
+    assert not torch.equal(*chains)
+
+
+class KeepChains(pl.Callback):
+    """Keep the checkpoint after the first epoch, and the last chains of every process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        EpochCheckpoint.every_s = 0.0  # in the process that was spawned
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and trainer.current_epoch == 1:
+            shutil.copy(self.folder / "rbm.ckpt", self.folder / "after_one_epoch.ckpt")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.save(pl_module.chain, self.folder / f"chains_of_{trainer.global_rank}.pt")
+
+
+def in_two_processes(folder: Path) -> tuple[RBM, list[torch.Tensor]]:
+    """Return a machine trained for three epochs of PCD, and the chains of the two processes."""
+    rbm = RBM(6, 4)
+    rbm.initialise(0.1, torch.Generator().manual_seed(0))
+    options = RBMTraining(learning_rate=0.05, persistent=True)
+    stage = RBMStage(rbm, no_regularizer, options, seed=1, chains=41)
+    processes = {"strategy": "ddp_spawn", "devices": 2, "callbacks": [KeepChains(folder)]}
+    trainer = partial(quiet_cpu_trainer, default_root_dir=str(folder), **processes)
+    fit_module(stage, DescriptorBatches(patterns(), 41, seed=2), trainer, "rbm", 3, {})
+    return rbm, [torch.load(folder / f"chains_of_{rank}.pt") for rank in range(2)]
+
+
+def test_every_process_has_chains_of_its_own_and_goes_on_with_them(tmp_path):
+    for name in ("unbroken", "resumed"):
+        (tmp_path / name).mkdir()
+    rbm, chains = in_two_processes(tmp_path / "unbroken")
+    assert [chain.shape for chain in chains] == [(20, 6)] * 2
+    assert not torch.equal(*chains)
+    shutil.copy(tmp_path / "unbroken" / "after_one_epoch.ckpt", tmp_path / "resumed" / "rbm.ckpt")
+    resumed, same_chains = in_two_processes(tmp_path / "resumed")
+    assert torch.equal(rbm.weight, resumed.weight)
+    assert all(torch.equal(*both) for both in zip(chains, same_chains, strict=True))
 
 
 def test_rate_of_an_epoch():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from niphash.errors import InputError
 from niphash.hashing import stream
 from niphash.hashing.checks import release_pages
 from niphash.hashing.stream import DescriptorBatches, DescriptorStream
@@ -65,6 +66,26 @@ def test_processes_share_every_batch(rows, monkeypatch):
     for batch, left, right in zip(whole, *shares, strict=True):
         assert len(left) == len(right) == 50
         assert left | right == batch
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "processes", "share"), [(3, 2, 1), (1, 2, 1), (100, 3, 33), (5000, 2, 501)]
+)
+def test_the_shares_of_a_batch_are_equal(rows, monkeypatch, batch_size, processes, share):
+    seen = []
+    for rank in range(processes):
+        monkeypatch.setattr(stream, "process_place", lambda rank=rank: (rank, processes))
+        batches = DescriptorStream(rows, batch_size, seed=0)
+        sizes = [len(batch) for batch in batches]
+        assert sizes == [share] * (len(rows) // (share * processes)) == [share] * len(batches)
+        seen += order(batches)
+    assert len(set(seen)) == len(seen)
+
+
+def test_more_processes_than_rows_are_refused(rows, monkeypatch):
+    monkeypatch.setattr(stream, "process_place", lambda: (0, 8))
+    with pytest.raises(InputError, match="7 fit descriptors are too few for 8 processes"):
+        len(DescriptorStream(rows[:7], 100, seed=0))
 
 
 def test_float16_file_is_read_in_blocks_and_sent_by_name(rows, tmp_path):

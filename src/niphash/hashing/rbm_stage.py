@@ -12,6 +12,7 @@ from niphash.hashing.rbm import RBM, contrastive_divergence, reconstruction_erro
 from niphash.hashing.regularizers import Regularizer
 
 HISTOGRAM_BINS = 10
+CHAIN_START = 2**32 - 1  # stands in for the number of an epoch
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,14 @@ class RBMStage(pl.LightningModule):
         regularizer: Penalty on the hidden logits.
         training: Rates and the kind of divergence.
         seed: Of all sampling; the numbers of an epoch depend on it and the epoch alone.
-        chains: Number of persistent chains.
+        chains: Number of persistent chains over all processes, as a batch is; each has an equal share.
         name: Prefix of what is logged.
         fit_rows: Some rows [M, V] of the fit set, for the log.
         held_out_rows: Rows [M', V] not fitted on, for the log.
     """
 
-    chain: torch.Tensor | None
+    #: This process's persistent chains [B / processes, V]. No buffer: those are made alike in all processes.
+    chain: torch.Tensor | None = None
     generator: torch.Generator  # made anew every epoch
     fit_rows: torch.Tensor | None
     held_out_rows: torch.Tensor | None
@@ -84,14 +86,28 @@ class RBMStage(pl.LightningModule):
         self.regularizer = regularizer
         self.training_options = training
         self.seed = seed
+        self.chains = chains
         self.name = name
         self.register_buffer("fit_rows", fit_rows, persistent=False)
         self.register_buffer("held_out_rows", held_out_rows, persistent=False)
-        chain = None
-        if training.persistent:
-            half = torch.full((chains, len(rbm.hidden_bias)), 0.5)
-            chain = rbm.sample_visible(half, torch.Generator().manual_seed(seed)).detach()
-        self.register_buffer("chain", chain)
+
+    def setup(self, stage: str) -> None:
+        """Begin this process's chains."""
+        if self.training_options.persistent:
+            count = max(self.chains // self.trainer.world_size, 1)
+            half = torch.full((count, len(self.rbm.hidden_bias)), 0.5)
+            self.chain = self.rbm.sample_visible(half, self._generator(CHAIN_START, "cpu")).detach()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the chains of all processes, which all take part in this: each goes on with its own."""
+        if self.chain is not None:
+            every: Any = self.all_gather(self.chain)  # [processes, B / processes, V], [B, V] of one process
+            checkpoint["chains"] = every.reshape(self.trainer.world_size, *self.chain.shape)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up this process's chains again."""
+        if self.chain is not None:
+            self.chain = checkpoint["chains"][self.global_rank]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return stochastic gradient descent with momentum."""
@@ -104,11 +120,17 @@ class RBMStage(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Seed the sampling and set the learning rate of this epoch, whatever ran before it."""
-        mixed = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
-        self.generator = torch.Generator(self.device).manual_seed(int(mixed.generate_state(1)[0]))
+        self.generator = self._generator(self.current_epoch, self.device)
+        if self.chain is not None:
+            self.chain = self.chain.to(self.device)
         rate = self.training_options.rate(self.current_epoch, self.trainer.max_epochs or 1)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
+
+    def _generator(self, part: int, device: torch.device | str) -> torch.Generator:
+        """Return random numbers of this process's own for an epoch, or for :data:`CHAIN_START`."""
+        mixed = np.random.SeedSequence([self.seed, part, self.global_rank])
+        return torch.Generator(device).manual_seed(int(mixed.generate_state(1)[0]))
 
     def training_step(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the loss on visible states [B, V]."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from niphash.errors import InputError
 from niphash.hashing.checks import memory_map, release_pages
 
 BLOCK_ROWS = 256  # read together from the disk
@@ -42,19 +43,33 @@ class DescriptorStream(SentByName, IterableDataset):
     Blocks of consecutive rows are read in random order into a buffer and shuffled there, so a file is read
     in long runs and at most ``BUFFER_ROWS`` rows are in memory. The order is a function of ``seed`` and
     :attr:`epoch` alone. Rows that do not fill the last batch are left out of that epoch. In a distributed
-    run every process takes its share of every batch.
+    run every process takes an equal share of every batch: B is rounded down to a multiple of the processes.
 
     Args:
         descriptors: float [N, D], an array or a memory map.
-        batch_size: B over all processes; at most N.
+        batch_size: B over all processes; at most N, at least one row a process.
         seed: Determines every order.
+
+    Raises:
+        InputError: when it is read, there are fewer descriptors than processes.
     """
 
     def __init__(self, descriptors: np.ndarray, batch_size: int, seed: int) -> None:
         self.descriptors = descriptors
-        self.batch_size = min(batch_size, len(descriptors))
+        self.asked = batch_size
         self.seed = seed
         self.epoch = 0
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch over all processes of this run."""
+        _, processes = process_place()
+        if len(self.descriptors) < processes:
+            raise InputError(
+                f"{len(self.descriptors)} fit descriptors are too few for {processes} processes; "
+                "ask for fewer (trainer.devices) or fit on more photos"
+            )
+        return max(min(self.asked, len(self.descriptors)) // processes, 1) * processes
 
     def __len__(self) -> int:
         return len(self.descriptors) // self.batch_size
@@ -66,10 +81,11 @@ class DescriptorStream(SentByName, IterableDataset):
 
     def _batches(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Yield whole batches [B, D]; what is left of a buffer begins the first batch of the next."""
+        batch_size = self.batch_size
         left = np.empty((0, self.descriptors.shape[1]), self.descriptors.dtype)
         for source, order in self._buffers(rng):
             done = 0
-            for end in range(self.batch_size - len(left), len(order) + 1, self.batch_size):
+            for end in range(batch_size - len(left), len(order) + 1, batch_size):
                 drawn = source[order[done:end]]
                 yield np.concatenate([left, drawn]) if len(left) else drawn
                 left, done = left[:0], end

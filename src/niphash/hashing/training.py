@@ -103,10 +103,10 @@ def check_trainer(make: TrainerFactory) -> None:
 
 
 def quiet_cpu_trainer(**options: Any) -> pl.Trainer:
-    """Return a trainer on the CPU that neither prints nor writes."""
+    """Return a trainer on the CPU, of one process unless asked, that neither prints nor writes."""
     quiet: dict[str, Any] = {"enable_checkpointing": False, "enable_progress_bar": False}
-    quiet |= {"enable_model_summary": False, "logger": False}
-    return pl.Trainer(accelerator="cpu", devices=1, **{**quiet, **options})
+    quiet |= {"enable_model_summary": False, "logger": False, "devices": 1}
+    return pl.Trainer(accelerator="cpu", **{**quiet, **options})
 
 
 def data_fingerprint(descriptors: np.ndarray, rows: int = 64) -> str:
