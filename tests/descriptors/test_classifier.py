@@ -63,7 +63,6 @@ def trained(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[di
         size=SIZE,
         batch_size=8,
         epochs=10,
-        learning_rate=0.01,
     )
     return metrics, run
 
@@ -199,3 +198,73 @@ def test_yaml_has_the_arguments_of_the_function() -> None:
 
     keys = set(OmegaConf.load(REPOSITORY / "conf/classifier/default.yaml")) - {"_target_", "_partial_"}
     assert keys == set(signature(train_classifier).parameters) - {"run_dir", "trainer"}
+
+
+GROCERIES = (
+    "Alpro-Blueberry-Soyghurt",
+    "Arla-Natural-Yoghurt",
+    "Bravo-Apple-Juice",
+    "Tropicana-Apple-Juice",
+)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [("squeezenet1_0", "squeezenet1_0_imagenet.pt"), ("mobilenet_v2", "mobilenet_v2_imagenet1001.pt")],
+)
+def test_the_default_recipe_learns_from_real_weights(name: str, weights: str, shared: Path, tmp_path: Path):
+    """Neither activations in the hundreds (SqueezeNet) nor folded normalisation (MobileNet) spoil it."""
+    for grocery in GROCERIES:
+        (tmp_path / "photos" / grocery).mkdir(parents=True)
+        for path in sorted((shared / "data" / "grocery" / grocery).glob("*.jpg")):
+            picture = Image.open(path).convert("RGB")
+            picture.thumbnail((160, 160))
+            picture.save(tmp_path / "photos" / grocery / path.name)
+    metrics = train_classifier(
+        tmp_path / "photos",
+        name,
+        tmp_path,
+        trainer,
+        weights=str(shared / "weights" / weights),
+        size=112,
+        batch_size=8,
+        epochs=4,
+        validation=0.25,
+    )
+    assert metrics["accuracy@1"] >= 0.65  # chance: 0.33, the share of the largest class
+
+
+def test_divergence_names_the_learning_rate_and_saves_nothing(folders: Path, tmp_path: Path) -> None:
+    options = {"weights": "random", "size": SIZE, "batch_size": 8, "learning_rate": 1e30, "clip_norm": None}
+    with pytest.raises(InputError, match=r"classifier\.learning_rate=1e\+30: training diverged"):
+        train_classifier(folders, "alexnet", tmp_path, trainer, **options)
+    assert not (tmp_path / "classifier.pt").exists()
+
+
+def test_the_gradient_is_clipped(folders: Path, tmp_path: Path) -> None:
+    """One step of plain SGD from a constant rate goes no farther than rate times norm."""
+    options = {
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "warmup": 0.0,
+        "schedule": "constant",
+        "learning_rate": 1.0,
+    }
+    options |= {"size": SIZE, "batch_size": 24, "epochs": 1, "clip_norm": 1e-3, "weights": "random"}
+    before = build_network("squeezenet1_0", "random", 2).state_dict()
+    metrics = train_classifier(folders, "squeezenet1_0", tmp_path, trainer, **options)
+    after = torch.load(metrics["weights"], weights_only=True)
+    length = sum(float((after[k] - before[k]).square().sum()) for k in before) ** 0.5
+    assert length == pytest.approx(1e-3, rel=0.05)
+
+
+def test_fine_tuning_keeps_the_statistics_of_batch_normalisation(
+    trained: tuple[dict, Path], folders: Path, tmp_path: Path
+) -> None:
+    given = torch.load(trained[0]["weights"], weights_only=True)
+    options = {"weights": trained[0]["weights"], "size": SIZE, "batch_size": 8, "epochs": 1}
+    metrics = train_classifier(folders, "resnet18", tmp_path, trainer, **options)
+    after = torch.load(metrics["weights"], weights_only=True)
+    assert torch.equal(after["bn1.running_mean"], given["bn1.running_mean"])
+    assert not torch.equal(after["conv1.weight"], given["conv1.weight"])

@@ -1,13 +1,16 @@
 """The classifier stage: train or fine-tune a torchvision network on class folders; its weights then describe.
 
 The recipe is torchvision's reference one (``references/classification``): random resized crop and flip,
-SGD with momentum, label smoothing, linear warm-up and cosine decay.
+SGD with momentum, label smoothing, linear warm-up and cosine decay. Given weights are fine-tuned at a lower
+rate and keep the statistics of their batch normalisation. The norm of the gradient is bounded: a network
+without normalisation (SqueezeNet, AlexNet) hands activations in the hundreds to its new head, whose first
+steps would otherwise be so long that every logit ends behind a dead ReLU, or at infinity.
 """
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
@@ -28,6 +32,9 @@ TrainerFactory = Callable[..., pl.Trainer]
 Sample = tuple[Path, int]
 
 SCHEDULES = ("cosine", "constant")
+#: Learning rates when none is given: from random weights, between torchvision's for networks with and
+#: without batch normalisation (0.1 and 0.01); from given weights.
+SCRATCH_RATE, FINE_TUNING_RATE = 0.05, 0.005
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -44,6 +51,10 @@ class Classifier(pl.LightningModule):
         label_smoothing: Share of the target spread over all classes (Szegedy et al., CVPR 2016, section 7).
         warmup: Share of the steps over which the rate rises linearly from a hundredth.
         schedule: ``"cosine"`` to zero after the warm-up (Loshchilov & Hutter, ICLR 2017), or ``"constant"``.
+        clip_norm: Largest L2 norm of the gradient of all weights, which is shrunk to it (Pascanu et al., ICML
+            2013); any when not given.
+        keep_statistics: Whether batch normalisation uses the statistics that came with the weights in place
+            of the batch's, which do not fit weights whose normalisation was folded into convolutions.
     """
 
     def __init__(
@@ -56,18 +67,35 @@ class Classifier(pl.LightningModule):
         label_smoothing: float = 0.1,
         warmup: float = 0.05,
         schedule: str = "cosine",
+        clip_norm: float | None = 1.0,
+        keep_statistics: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
         self.label_smoothing, self.warmup, self.schedule = label_smoothing, warmup, schedule
+        self.clip_norm, self.keep_statistics = clip_norm, keep_statistics
         tops = [k for k in (1, 5) if k <= classes]
         self.accuracies = nn.ModuleDict(
             {f"accuracy@{k}": MulticlassAccuracy(classes, top_k=k, average="micro") for k in tops}
         )
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation; kept statistics stay as they are."""
+        super().train(mode)
+        if self.keep_statistics:
+            for layer in self.network.modules():
+                if isinstance(layer, _BatchNorm):
+                    layer.eval()
+        return self
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Return the smoothed cross entropy of images [B, 3, H, W] and labels [B]."""
+        """Return the smoothed cross entropy of images [B, 3, H, W] and labels [B].
+
+        Raises:
+            InputError: it is not finite.
+        """
         images, labels = batch
         outputs = self.network(images)
         main, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -75,14 +103,33 @@ class Classifier(pl.LightningModule):
         for logits in auxiliary:
             if logits is not None:
                 loss = loss + 0.4 * F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        self._check_finite(loss)
         self.log("classifier/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
+    def _check_finite(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"classifier.learning_rate={self.learning_rate}: training diverged (the loss is {loss:.3g} "
+                f"in epoch {self.current_epoch + 1}); give a lower rate"
+            )
+
+    def configure_gradient_clipping(self, optimizer: Any, *trainers_own: Any, **options: Any) -> None:
+        """Bound the norm of the gradient."""
+        if self.clip_norm is not None:
+            self.clip_gradients(optimizer, self.clip_norm, "norm")
+
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        """Count what is right."""
+        """Count what is right.
+
+        Raises:
+            InputError: the loss is not finite.
+        """
         images, labels = batch
         logits = self.network(images)
-        self.log("classifier/validation_loss", F.cross_entropy(logits, labels), sync_dist=True)
+        loss = F.cross_entropy(logits, labels)
+        self._check_finite(loss)
+        self.log("classifier/validation_loss", loss, sync_dist=True)
         for name, accuracy in self.accuracies.items():
             accuracy(logits, labels)
             self.log(f"classifier/{name}", cast(MulticlassAccuracy, accuracy))
@@ -244,12 +291,13 @@ def train_classifier(
     validation: float = 0.1,
     workers: int = 0,
     seed: int = 0,
-    learning_rate: float = 0.01,
+    learning_rate: float | None = None,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
     label_smoothing: float = 0.1,
     warmup: float = 0.05,
     schedule: str = "cosine",
+    clip_norm: float | None = 1.0,
 ) -> dict[str, Any]:
     """Train or fine-tune a network on class folders and save its weights.
 
@@ -269,28 +317,30 @@ def train_classifier(
         validation: Share held out where there is no ``val`` folder.
         workers: Processes that read photos.
         seed: Of the split, the head, the order and the augmentation.
-        learning_rate: See :class:`Classifier`, as for the rest.
+        learning_rate: See :class:`Classifier`, as for the rest; by default lower from given weights.
         momentum: As above.
         weight_decay: As above.
         label_smoothing: As above.
         warmup: As above.
         schedule: As above.
+        clip_norm: As above.
 
     Returns:
         ``accuracy@1``, ``accuracy@5`` (with five classes or more) and ``validation_loss`` after the last
         epoch, the numbers of ``classes`` and of photos (``train``, ``validation``), and the file ``weights``.
 
     Raises:
-        InputError: the folders, the name, the weights or a number cannot be used.
+        InputError: the folders, the name, the weights or a number cannot be used, or training diverged.
     """
+    if learning_rate is None:
+        learning_rate = SCRATCH_RATE if weights == "random" else FINE_TUNING_RATE
     _check(size=size, batch_size=batch_size, epochs=epochs, learning_rate=learning_rate)
     if schedule not in SCHEDULES:
         raise InputError(f"classifier.schedule={schedule}: choose one of {', '.join(SCHEDULES)}")
     classes, train, held_out = find_samples(root, validation, seed)
     network = build_network(name, str(weights), len(classes), data_dir, seed)
-    module = Classifier(
-        network, len(classes), learning_rate, momentum, weight_decay, label_smoothing, warmup, schedule
-    )
+    recipe = (learning_rate, momentum, weight_decay, label_smoothing, warmup, schedule, clip_norm)
+    module = Classifier(network, len(classes), *recipe, keep_statistics=weights != "random")
     augment, plain = transforms(size)
     made = trainer(max_epochs=epochs)
     with torch.random.fork_rng():
