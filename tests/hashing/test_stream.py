@@ -1,15 +1,18 @@
 import mmap
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from niphash.errors import InputError
 from niphash.hashing import stream
 from niphash.hashing.checks import release_pages
 from niphash.hashing.stream import DescriptorBatches, DescriptorStream
+from niphash.hashing.training import fit_module
 
 
 @pytest.fixture
@@ -131,3 +134,46 @@ def test_frozen_stages_are_applied_to_every_batch(rows):
     assert not passed.requires_grad
     assert torch.equal(passed, batches.below(batch))
     assert DescriptorBatches(rows, 100, seed=0).on_after_batch_transfer(batch, 0) is batch
+
+
+class Recorded(torch.nn.Linear):
+    """A frozen stage that notes what is done with it."""
+
+    done: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str) -> "Recorded":
+        self.done += (f"to {device}",)
+        return super().to(device)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        self.done += ("forward",)
+        return super().forward(batch)
+
+
+class Mean(pl.LightningModule):
+    """Learns the mean of its batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.nn.Parameter(torch.zeros(2))
+
+    def training_step(self, batch: torch.Tensor) -> torch.Tensor:
+        return (batch - self.mean).square().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_frozen_stages_are_brought_back_from_the_device(rows):
+    # without a GPU, only the calls can be seen: each batch takes the stage along, the end brings it back
+    below = Recorded(4, 2)
+    fit_module(Mean(), DescriptorBatches(rows, 500, seed=0, below=below), None, "mean", 1, {})
+    assert below.done == ("to cpu", "forward") * 2 + ("to cpu",)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_after_a_fit_on_a_gpu_everything_is_on_the_cpu(rows):
+    below, module = torch.nn.Linear(4, 2), Mean()
+    trainer = partial(pl.Trainer, accelerator="gpu", devices=1, logger=False, enable_checkpointing=False)
+    fit_module(module, DescriptorBatches(rows, 500, seed=0, below=below), trainer, "mean", 1, {})
+    assert {p.device.type for p in (*below.parameters(), *module.parameters())} == {"cpu"}

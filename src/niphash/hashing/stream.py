@@ -138,6 +138,11 @@ class DescriptorBatches(pl.LightningDataModule):
         """Send the batch [B, D] through the frozen stages."""
         return batch if self.below is None else self.below.to(batch.device)(batch)
 
+    def teardown(self, stage: str) -> None:
+        """Bring the frozen stages back from the device; the trainer brings only what it trained."""
+        if self.below is not None:
+            self.below.to("cpu")
+
 
 def process_place() -> tuple[int, int]:
     """Return this process's number and how many there are."""
