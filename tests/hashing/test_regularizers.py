@@ -81,6 +81,22 @@ def test_sparsity_is_the_formula_and_is_least_at_p():
     assert all(sparsity(at_p + shift, p) > sparsity(at_p, p) for shift in (-0.3, 0.3))
 
 
+def test_sparsity_draws_back_units_that_are_always_on_or_off():
+    logits = torch.tensor([[200.0, -200.0]]).expand(4, 2).clone().requires_grad_(True)
+    penalty = sparsity(logits, 0.3)
+    (gradient,) = torch.autograd.grad(penalty, logits)
+    assert penalty.item() == pytest.approx(0.7 * 200 + 0.3 * 200)
+    assert torch.allclose(gradient, torch.tensor([0.7, -0.3]).expand(4, 2) / 4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, where autocast refuses some losses")
+@pytest.mark.parametrize("penalty", [lambda z: sparsity(z, 0.3), rbmh])
+def test_penalties_are_computed_under_autocast(penalty):
+    logits = scores_of("independent", 6, 3)
+    with torch.autocast("cuda", torch.bfloat16):
+        assert penalty(logits.cuda()).item() == pytest.approx(penalty(logits).item(), rel=1e-5)
+
+
 def test_rbmh_is_the_formula():
     logits = scores_of("independent", 6, 4)
     targets = uniform_targets(logits).numpy()

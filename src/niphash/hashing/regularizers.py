@@ -5,6 +5,7 @@ Sources: Hinton, *A practical guide to training RBMs* (2010), section 11; Lin, M
 (2017), section 3.2.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -24,16 +25,21 @@ def no_regularizer(logits: torch.Tensor) -> torch.Tensor:
 def sparsity(logits: torch.Tensor, p: float = 0.5) -> torch.Tensor:
     """Return - sum_j [p log q_j + (1 - p) log(1 - q_j)], q_j the mean activation of unit j over the batch.
 
-    The minimum over q_j is at p: p << 1 makes units sparse, p = 0.5 splits the images in half.
+    The minimum over q_j is at p: p << 1 makes units sparse, p = 0.5 splits the images in half. A process of a
+    distributed run takes the mean over its own share of the batch.
     """
-    q = torch.sigmoid(logits.float()).mean(0)
-    return F.binary_cross_entropy(q, torch.full_like(q, p), reduction="sum")
+    z = logits.float()
+    on, off = (
+        F.logsigmoid(signed).logsumexp(0) - math.log(len(z)) for signed in (z, -z)
+    )  # log q, log(1 - q)
+    return -(p * on + (1 - p) * off).sum()
 
 
 def rbmh(logits: torch.Tensor) -> torch.Tensor:
     """Return - mean_a sum_j [t_ja log q_ja + (1 - t_ja) log(1 - q_ja)] with t = :func:`uniform_targets`.
 
-    Its gradient with respect to z_ja is (q_ja - t_ja) / B.
+    Its gradient with respect to z_ja is (q_ja - t_ja) / B. In a distributed run the targets of a process are
+    uniform over its own share of the batch, so a share should hold some tens of images.
     """
     targets = uniform_targets(logits)
     return F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum") / len(logits)
