@@ -7,20 +7,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
 from omegaconf import DictConfig
 from PIL import Image
 
 from niphash.config import build, compose
 from niphash.errors import InputError
+from niphash.studies.curves import Curve, dashes, draw_against_bits, one_panel
 from niphash.studies.depth import layer_sizes
 from niphash.studies.fine_tuning import _follow
 from niphash.studies.hashed import HashingBench, compared_methods, hashing_bench
+from niphash.studies.published import find_published
 from niphash.studies.result import StudyResult
 from tests.photos import write_objects
 
 FISHER = ["pooling.gaussians=8", "pooling.local_dim=16", "backbone.limit=200", "backbone.longer_side=160"]
 QUICK = ["hashing.max_epochs=2", "hashing.min_steps=1", "hashing.layers=[32]"]
 TUNED = [*QUICK, "hashing.iterations=200"]
+QUESTIONS = {
+    "margins": "dual margin or single margin?",
+    "triplets": "threshold sampling or uniform sampling?",
+    "start": "RBM start or random start?",
+}
 HASHING = {"margins": "rbm_siamese", "triplets": "rbm_triplet"}
 STUDIES = {
     "regularizer": [*QUICK[:2], "study.bits=[16,32]"],
@@ -106,7 +115,7 @@ def test_codes_that_cannot_be_made_are_left_out(answered: Callable[[str], StudyR
         ("lsh", 512)
     }
     # ... and there is no code of ITQ to compare theirs with
-    bases = {(row["base"], row["difference"] is None) for row in rows if row["bits"] == 512}
+    bases = {(row["against"], row["difference"] is None) for row in rows if row["bits"] == 512}
     assert bases == {(None, True)}
 
 
@@ -123,7 +132,7 @@ def test_the_distance_of_every_code_is_told(answered: Callable[[str], StudyResul
     for method, distance in told:
         assert f"{method} ({distance})" in labels
         assert f"{method} ({distance}) 0." in result.sentence
-    assert {row["base"] for row in result.rows if row["bits"] == 8} == {"itq (hamming), 8 bits"}
+    assert {row["against"] for row in result.rows if row["bits"] == 8} == {"itq (hamming), 8 bits"}
 
 
 def test_both_distances_of_a_method_are_of_one_fit(place: Path):
@@ -199,7 +208,7 @@ def test_differences_are_paired_by_query(answered: Callable[[str], StudyResult])
 def test_published_numbers_are_drawn_beside_ours_and_stay_out_of_the_table(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(HashingBench, "name", "holidays")
+    monkeypatch.setattr(HashingBench, "published_as", "holidays")
     result = run(place, "bits", "study.methods=[itq]", "study.metric=mAP", "study.bits=[16]")
     drawn = {line.get_label(): line.get_ydata() for line in result.figure.axes[0].lines}
     np.testing.assert_allclose(drawn["itq, published (uth, vgg19_fc6)"], [0.367, 0.537, 0.66, 0.715])
@@ -209,11 +218,91 @@ def test_published_numbers_are_drawn_beside_ours_and_stay_out_of_the_table(
 
 
 def test_published_numbers_cross_the_curves_of_fine_tuning(place: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(HashingBench, "name", "holidays")
+    monkeypatch.setattr(HashingBench, "published_as", "holidays")
     result = run(place, "triplets", "study.metric=mAP", "bits=64", "hashing.layers=[64]")
     drawn = {line.get_label(): line.get_ydata()[0] for line in result.figure.axes[0].lines}
-    assert drawn["uth, published (uth, vgg19_fc6)"] == 0.571
-    assert drawn["rbm_stack, published (uth, vgg19_fc6)"] == 0.516
+    assert drawn["uth, published (uth, vgg19_fc6), 0.571"] == 0.571
+    assert drawn["uth_uniform_sampling, published (uth, vgg19_fc6), 0.547"] == 0.547
+    assert drawn["rbm_stack, published (uth, vgg19_fc6), 0.516"] == 0.516
+
+
+def test_the_published_series_of_the_margins_is_drawn(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(HashingBench, "published_as", "holidays")
+    result = run(place, "margins", "bits=64", "hashing.layers=[64]", "hashing.iterations=100")
+    lines = {line.get_label(): line for line in result.figure.axes[0].lines}
+    said = "{}, published (deephash, fv8192), {:.3f}".format
+    names = {"deephash": 0.523, "deephash+": 0.527, "deephash+_peak": 0.537, "deephash+_single_margin": 0.233}
+    for name, value in names.items():
+        assert lines[said(name, value)].get_ydata()[0] == value
+    dashes = [lines[said(name, names[name])].get_linestyle() for name in ("deephash+", "deephash+_peak")]
+    assert len(set(dashes)) == 2
+
+
+@pytest.mark.parametrize(("name", "asked"), QUESTIONS.items())
+def test_pictures_of_fine_tuning_name_their_question(
+    name: str, asked: str, answered: Callable[[str], StudyResult]
+):
+    assert answered(name).figure.axes[0].get_title().startswith(asked)
+
+
+@pytest.mark.parametrize("name", [*QUESTIONS, "bits", "float_loss", "regularizer"])
+def test_legends_cover_no_curves(name: str, answered: Callable[[str], StudyResult]):
+    figure = answered(name).figure
+    FigureCanvasAgg(figure).draw()
+    axes = figure.axes[0]
+    assert axes.get_legend().get_window_extent().x0 >= axes.get_window_extent().x1
+
+
+def test_a_legend_speaks_of_published_numbers_only_where_some_are_drawn(
+    place: Path, answered: Callable[[str], StudyResult], monkeypatch: pytest.MonkeyPatch
+):
+    def published(result: StudyResult) -> list[str]:
+        labels = result.figure.axes[0].get_legend_handles_labels()[1]
+        return [label for label in labels if "published" in label]
+
+    assert published(answered("float_loss")) == []
+    monkeypatch.setattr(HashingBench, "published_as", "holidays")
+    result = run(place, "float_loss", "bits=32", "study.metric=mAP", "study.methods=[itq+asymmetric,itq]")
+    assert "published on the whole data set, same method and bits" in published(result)
+    drawn = [line for line in result.figure.axes[0].lines if line.get_xdata() == pytest.approx([0.367])]
+    assert len(drawn) == 1, "beside the code that is compared as the paper's was"
+
+
+def test_no_two_curves_look_alike_or_hide_each_other():
+    axes = one_panel()[1]
+    lengths = [32, 64]
+    curves = [Curve(f"{n}", lengths, [0.5, 0.6], [(0.4, 0.6), (0.5, 0.7)]) for n in range(20)]
+    published = [
+        [Curve("fv", [16, 64], [0.5, 0.6], dashes=dashes(0)), Curve("fc", [64], [1], dashes=dashes(1))]
+    ]
+    draw_against_bits(axes, curves, published)
+    handles, _ = axes.get_legend_handles_labels()
+    drawn = [handle.lines[0] for handle in handles if isinstance(handle, ErrorbarContainer)]
+    assert len({(line.get_color(), line.get_marker()) for line in drawn}) == 20
+    assert len({line.get_color() for line in drawn}) == 20
+    at = np.array([line.get_xdata() for line in drawn], float)
+    assert len(np.unique(at)) == 40
+    np.testing.assert_allclose(np.exp2(np.log2(at).mean(axis=0)), lengths)
+    assert at[:, 0].max() < at[:, 1].min()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["16", "32", "64"]
+    theirs = [line for line in axes.lines if line.get_label() in ("fv", "fc")]
+    assert len({line.get_linestyle() for line in theirs}) == 2
+
+
+@pytest.mark.parametrize("name", ["triplets", "start"])
+def test_triplets_are_measured_as_they_were_published(name: str):
+    assert compose([f"experiment={name}", "data=ukbench"]).study.metric == "mAP"
+    assert find_published(paper="uth", dataset="ukbench", metric="mAP", bits=64)
+
+
+def test_distractors_are_named_and_have_no_published_numbers(place: Path, tmp_path: Path):
+    others = write_objects(tmp_path / "others", objects=3, views=2, side=150)
+    settings = ["distractors=folder", f"distractors.root={others}", "distractors.limit=5"]
+    result = run(place, "float_loss", *settings)
+    said = "with 5 distractors of folder"
+    assert said in result.sentence
+    assert said in result.figure.axes[0].get_title()
+    assert hashing_bench(configured(place, *settings), views=False).published_as == ""
 
 
 def test_views_are_the_matches_of_methods_that_need_pairs(place: Path):

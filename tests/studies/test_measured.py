@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from niphash.config import compose
 from niphash.errors import InputError
 from niphash.studies.measured import paired, prepare, selected, variant
+from niphash.studies.published import find_published, published_name
 
 
 @pytest.fixture
@@ -82,6 +83,22 @@ def test_a_report_is_the_mean_of_naive_average_precisions(cfg):
     assert bench.report(queries, database).means["mAP"] == pytest.approx(np.mean(expected), abs=1e-3)
     # a second, useless copy of the database changes nothing
     assert bench.report(queries, database, -database).means == bench.report(queries, database).means
+
+
+@pytest.mark.parametrize(
+    ("dataset", "distractors", "name"),
+    [
+        ("smvs-graphics", 0, "smvs_graphics"),
+        ("holidays", 0, "holidays"),
+        ("holidays", 5, ""),
+        ("holidays", 100_071, ""),
+        ("holidays", 1_000_000, "holidays+1m"),
+        ("ukbench", 1_001_001, "ukbench+1m"),
+    ],
+)
+def test_published_numbers_are_found_by_data_set_and_distractors(dataset: str, distractors: int, name: str):
+    assert published_name(dataset, distractors) == name
+    assert bool(find_published(dataset=name)) == bool(name)
 
 
 def test_paired_differences_are_those_of_the_queries(cfg):

@@ -1,6 +1,7 @@
 """Every hashing method against the code length, and what a code of one length loses against the float."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
@@ -8,9 +9,8 @@ from omegaconf import DictConfig
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.studies.curves import (
-    bits_axis,
     curve,
-    draw,
+    draw_against_bits,
     finish,
     float_line,
     one_panel,
@@ -28,6 +28,8 @@ from niphash.studies.hashed import (
 )
 from niphash.studies.measured import label, measured, paired
 from niphash.studies.result import StudyResult
+
+PUBLISHED_MARK: dict[str, Any] = {"color": "C1", "marker": "D", "mfc": "none", "ls": ""}
 
 
 def bits(
@@ -71,12 +73,11 @@ def bits(
         for length, report in at.items()
     ]
     figure, axes = one_panel(9.5)
-    draw(
+    draw_against_bits(
         axes,
         [curve(str(one), at, metric) for one, at in reports.items()],
-        [published_curves(bench.name, metric, _in_papers(one), published) for one in reports],
+        [published_curves(bench.published_as, metric, _in_papers(one), published) for one in reports],
     )
-    bits_axis(axes)
     float_line(axes, exact, metric)
     finish(axes, metric, f"{bench.title}: hashing methods against code length", outside=True)
     made = base or next(iter(reports.values()))
@@ -179,34 +180,33 @@ def _draw_loss(
     published: Sequence[str],
 ) -> Figure:
     """Draw one line a method: its mean and interval, published values beside it, the float across."""
-    figure, axes = one_panel(8.5)
+    figure, axes = one_panel(10.5)
     order = sorted(reports, key=lambda one: reports[one].means[metric])
+    theirs = {
+        one: [
+            number.value
+            for number in published_numbers(bench.published_as, metric, _in_papers(one), published)
+            if number.bits == bench.cfg.bits
+        ]
+        for one in order
+    }
     for place, one in enumerate(order):
         mean, (low, high) = reports[one].means[metric], reports[one].intervals[metric]
         axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], color="C0", marker="o", capsize=4)
-        for number in published_numbers(bench.name, metric, _in_papers(one), published):
-            if number.bits == bench.cfg.bits:
-                axes.plot(number.value, place, color="C1", marker="D", mfc="none", ls="")
+        axes.plot(theirs[one], [place] * len(theirs[one]), **PUBLISHED_MARK)
     mean = exact.means[metric]
     axes.axvline(mean, color="black", ls=":", label=f"float descriptor, {mean:.3f}")
     axes.axvspan(*exact.intervals[metric], color="black", alpha=0.08, linewidth=0)
-    for number in published_numbers(bench.name, metric, "float", published):
+    for number in published_numbers(bench.published_as, metric, "float", published):
         said = f"float, published ({number.paper}, {number.descriptor})"
         axes.axvline(number.value, color="C1", ls="--", lw=1, label=said)
     axes.plot([], [], color="C0", marker="o", label="measured, 95 % interval")
-    axes.plot(
-        [],
-        [],
-        color="C1",
-        marker="D",
-        mfc="none",
-        ls="",
-        label="published on the whole data set, same method and bits",
-    )
+    if any(theirs.values()):
+        axes.plot([], [], label="published on the whole data set, same method and bits", **PUBLISHED_MARK)
     axes.set_yticks(range(len(order)), map(str, order))
     axes.set_xlabel(f"{label(metric)} (0 to {4 if metric == 'ukb' else 1})")
     axes.set_ylabel("hashing method (distance of codes)")
     axes.set_title(f"{bench.title}: codes of {bench.cfg.bits} bits beside the float descriptor", fontsize=10)
     axes.grid(alpha=0.3, axis="x")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -1,10 +1,11 @@
 """Pictures of the hashing studies: measured curves with their intervals, published ones beside them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
-import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,7 +13,7 @@ from niphash.evaluation.evaluator import Report
 from niphash.studies.measured import label
 from niphash.studies.published import Published, find_published
 
-#: Our hashing choices, and what the papers call them.
+#: Our hashing choices and the variants of the studies, and what the papers call them.
 PAPER_NAMES: Mapping[str, tuple[str, ...]] = {
     "none": ("rbm",),
     "rbmh": ("rbmh",),
@@ -23,17 +24,27 @@ PAPER_NAMES: Mapping[str, tuple[str, ...]] = {
     "spectral": ("sh",),
     **{name: (name,) for name in ("itq", "lsh", "bpbc", "pq", "pca_sign")},
     "float": ("uncompressed",),
+    "dual margin": ("deephash+", "deephash+_peak"),
+    "single margin": ("deephash+_single_margin",),
+    "threshold sampling": ("uth",),
+    "uniform sampling": ("uth_uniform_sampling",),
+    "RBM start": ("uth",),
+    "random start": ("uth_random_start",),
 }
+
+
+MARKERS = "os^Dvp*Xh"
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points (x, mean) of one label, with the ends of their intervals; published ones have none."""
+    """Points (x, mean) of one label, with the ends of their intervals; published ones have dashes instead."""
 
     label: str
     x: Sequence[float]
     mean: Sequence[float]
     ends: Sequence[tuple[float, float]] = ()
+    dashes: Any = "-"
 
 
 def curve(label: str, reports: Mapping[int, Report], metric: str) -> Curve:
@@ -50,16 +61,40 @@ def published_numbers(dataset: str, metric: str, method: str, descriptors: Seque
 
 
 def published_curves(dataset: str, metric: str, method: str, descriptors: Sequence[str]) -> list[Curve]:
-    """Return the published curves against bits of one of our methods, one a descriptor and name."""
+    """Return the published curves against bits of one of our methods, one a descriptor and name.
+
+    A descriptor has the same dashes whatever the method.
+    """
     curves: dict[str, list[Published]] = {}
     for number in published_numbers(dataset, metric, method, descriptors):
         if number.bits is not None:
-            name = f"{number.method}, published ({number.paper}, {number.descriptor})"
-            curves.setdefault(name, []).append(number)
+            curves.setdefault(_said(number), []).append(number)
     return [
-        Curve(name, [n.bits or 0 for n in numbers], [n.value for n in numbers])
+        Curve(
+            name,
+            [n.bits or 0 for n in numbers],
+            [n.value for n in numbers],
+            dashes=dashes(list(descriptors).index(numbers[0].descriptor)),
+        )
         for name, numbers in curves.items()
     ]
+
+
+def published_lines(axes: Axes, numbers: Sequence[Published], bits: int, color: Any) -> None:
+    """Draw the published numbers of codes of ``bits`` across, for curves whose x is no code length."""
+    of_length = [number for number in numbers if number.bits == bits]
+    for place, number in enumerate(of_length):
+        said = f"{_said(number)}, {number.value:.3f}"
+        axes.axhline(number.value, color=color, ls=dashes(place), lw=1, label=said)
+
+
+def dashes(place: int) -> Any:
+    """Return the style of the published line of that place."""
+    return ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))[place % 4]
+
+
+def _said(number: Published) -> str:
+    return f"{number.method}, published ({number.paper}, {number.descriptor})"
 
 
 def draw(axes: Axes, measured: Sequence[Curve], published: Sequence[Sequence[Curve]] = ()) -> None:
@@ -76,19 +111,35 @@ def draw(axes: Axes, measured: Sequence[Curve], published: Sequence[Sequence[Cur
         axes.errorbar(line.x, line.mean, [below, above], label=line.label, capsize=3, **_style(number))
     for number, papers in enumerate(published):
         for paper in papers:
-            style = _style(number) | {"ls": "--", "lw": 1, "mfc": "none"}
+            style = _style(number) | {"ls": paper.dashes, "lw": 1, "mfc": "none"}
             axes.plot(paper.x, paper.mean, label=paper.label, **style)
 
 
 def _style(number: int) -> dict[str, Any]:
-    """Return colour and marker of the curve ``number``; markers tell curves apart that lie on each other."""
-    return {"color": f"C{number % 10}", "marker": "os^Dvp*"[number % 7], "ms": 5}
+    """Return colour and marker of the curve ``number``; together they tell 180 curves apart."""
+    return {"color": color(number), "marker": MARKERS[number % len(MARKERS)], "ms": 5}
 
 
-def bits_axis(axes: Axes) -> None:
-    """Make x a logarithmic axis of the code lengths drawn; call it before anything else crosses the axes."""
-    drawn = [np.asarray(line.get_xdata(), np.int64) for line in axes.get_lines()]
-    lengths = np.unique(np.concatenate(drawn)).tolist()
+def color(number: int) -> Any:
+    """Return the colour of the curve ``number``: ten strong ones, then ten light ones."""
+    return colormaps["tab20"](2 * (number % 10) + number // 10 % 2)
+
+
+def draw_against_bits(
+    axes: Axes, measured: Sequence[Curve], published: Sequence[Sequence[Curve]] = ()
+) -> None:
+    """Draw curves whose x is the code length, see :func:`draw`, on a logarithmic axis.
+
+    Measured curves stand slightly beside each other, so that no interval hides another.
+    """
+    step = min(0.04, 0.4 / len(measured))  # in octaves
+    shifts = [step * (place - (len(measured) - 1) / 2) for place in range(len(measured))]
+    dodged = [
+        replace(line, x=[length * 2**shift for length in line.x])
+        for line, shift in zip(measured, shifts, strict=True)
+    ]
+    draw(axes, dodged, published)
+    lengths = sorted({length for line in chain(measured, *published) for length in line.x})
     axes.set_xscale("log", base=2)
     axes.set_xticks(lengths, [str(length) for length in lengths])
     axes.minorticks_off()
@@ -115,7 +166,7 @@ def one_panel(width: float = 7.5) -> tuple[Figure, Axes]:
 
 def two_panels() -> tuple[Figure, Axes, Axes]:
     """Return a figure with two sets of axes side by side."""
-    figure = Figure(figsize=(12, 5), layout="constrained")
+    figure = Figure(figsize=(14, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     return figure, left, right
 

@@ -10,7 +10,16 @@ from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.hashing.stack import RBMStack
 from niphash.hashing.stack_network import Stack
-from niphash.studies.curves import curve, draw, finish, float_line, one_panel, published_numbers
+from niphash.studies.curves import (
+    color,
+    curve,
+    draw,
+    finish,
+    float_line,
+    one_panel,
+    published_lines,
+    published_numbers,
+)
 from niphash.studies.hashed import HashingBench, chosen_metric, difference_columns, hashing_bench
 from niphash.studies.measured import label, measured, paired
 from niphash.studies.result import StudyResult
@@ -121,17 +130,17 @@ def _draw(
     metric: str,
     published: Sequence[str],
 ) -> Figure:
-    figure, axes = one_panel()
+    figure, axes = one_panel(10)
     exact = bench.float_report()
     draw(axes, [curve(variant, dict(at), metric) for variant, at in reports.items()])
     float_line(axes, exact, metric)
-    for method, dashes in (("rbm_stack", ":"), ("rbm_siamese", "--"), ("rbm_triplet", "--")):
-        for number in published_numbers(bench.name, metric, method, published):
-            if number.bits == bench.cfg.bits:
-                said = f"{number.method}, published ({number.paper}, {number.descriptor})"
-                axes.axhline(number.value, color="grey", ls=dashes, lw=1, label=said)
+    colors = {"rbm_stack": "grey", **{variant: color(place) for place, variant in enumerate(reports)}}
+    for name, hue in colors.items():
+        numbers = published_numbers(bench.published_as, metric, name, published)
+        published_lines(axes, numbers, int(bench.cfg.bits), hue)
     axes.set_xlabel("iterations of fine-tuning")
-    finish(axes, metric, f"{bench.title}: {bench.cfg.bits} bits, fitted on {len(bench.photos)} photos")
+    of = f"{bench.cfg.bits} bits, fitted on {len(bench.photos)} photos"
+    finish(axes, metric, f"{' or '.join(reports)}?\n{bench.title}, {of}", outside=True)
     return figure
 
 

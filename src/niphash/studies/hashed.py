@@ -56,8 +56,13 @@ class HashingBench:
 
     @property
     def name(self) -> str:
-        """Name of the data set."""
-        return self.bench.task.name
+        """The data set and its distractors, see :attr:`Bench.name`."""
+        return self.bench.name
+
+    @property
+    def published_as(self) -> str:
+        """See :attr:`Bench.published_as`."""
+        return self.bench.published_as
 
     @property
     def title(self) -> str:
@@ -269,13 +274,13 @@ def difference_columns(
     """Return the columns of a CSV that say how much ``report`` is above ``base``, paired by query.
 
     Args:
-        name: What ``base`` is, for the column ``base``.
+        name: What ``base`` is, for the column ``against``.
         base: ``None`` where there is none: the columns stay empty.
         report: What is compared with it.
         metric: Of the difference.
         seed: Of the bootstrap.
     """
     if base is None:
-        return {"base": None, "difference": None, "difference_low": None, "difference_high": None}
+        return {"against": None, "difference": None, "difference_low": None, "difference_high": None}
     mean, low, high = paired(base, report, metric, seed)
-    return {"base": name, "difference": mean, "difference_low": low, "difference_high": high}
+    return {"against": name, "difference": mean, "difference_low": low, "difference_high": high}

@@ -48,10 +48,10 @@ def layers(
                     "input": mode,
                     "dim": dim,
                     **measured(report, metric),
-                    "published": _published(layer, str(cfg.backbone.name), bench.task.name, metric),
+                    "published": _published(layer, str(cfg.backbone.name), bench.published_as, metric),
                 }
             )
-    return StudyResult("layers", rows, _draw(rows, metric, bench.task.name), _sentence(rows, bench.task.name))
+    return StudyResult("layers", rows, _draw(rows, metric, bench.name), _sentence(rows, bench.name))
 
 
 def _published(layer: str, network: str, data: str, metric: str) -> float | None:

@@ -53,12 +53,12 @@ def matching_pairs(
     }
     readable = np.all([np.isfinite(d).all(0) for d in map(np.array, distances.values())], axis=0)
     if not readable.any():
-        raise InputError(f"{bench.task.name}: none of {len(queries)} pairs of photos can be read")
+        raise InputError(f"{bench.name}: none of {len(queries)} pairs of photos can be read")
     distances = {name: (m[readable], o[readable]) for name, (m, o) in distances.items()}
     kept = np.flatnonzero(readable)
     photos = [(image_sets[0].subset([i]), image_sets[1].subset([i])) for i in kept[:shown].tolist()]
     rows = _rows(distances, photos, int(cfg.seed))
-    return StudyResult("matching_pairs", rows, _draw(rows, photos), _sentence(rows, bench.task.name))
+    return StudyResult("matching_pairs", rows, _draw(rows, photos), _sentence(rows, bench.name))
 
 
 def draw_pairs(

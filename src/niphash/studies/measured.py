@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -24,6 +25,7 @@ from niphash.pipeline.assembly import build_data, build_task, check_options, des
 from niphash.pipeline.fitting import FitSet, choose_fit_set
 from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
 from niphash.search.ranking import rank
+from niphash.studies.published import published_name
 
 
 def copied(cfg: DictConfig) -> DictConfig:
@@ -73,6 +75,33 @@ class Bench:
 
     cfg: DictConfig
     task: RetrievalTask
+
+    @property
+    def distractors(self) -> int:
+        """Number of images that ``distractors`` has put behind those of the data set."""
+        if not self._distracted:
+            return 0
+        behind = f"{self.cfg.distractors.name}/"
+        return sum(
+            1 for _ in takewhile(lambda name: name.startswith(behind), reversed(self.task.database.ids))
+        )
+
+    @property
+    def _distracted(self) -> bool:
+        chosen = self.cfg.get("distractors")
+        return chosen is not None and chosen.limit != 0
+
+    @property
+    def name(self) -> str:
+        """The data set, and what else is in the database, for titles and sentences."""
+        if not self.distractors:
+            return self.task.name
+        return f"{self.task.name} with {self.distractors} distractors of {self.cfg.distractors.name}"
+
+    @property
+    def published_as(self) -> str:
+        """What published numbers of this data set are found by."""
+        return published_name(self.task.name, self.distractors)
 
     @cached_property
     def fit_set(self) -> FitSet:

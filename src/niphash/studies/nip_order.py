@@ -39,14 +39,14 @@ def nip_order(cfg: DictConfig, queries: int | None = None, metric: str | None = 
     metric = metric or metric_of_record(bench.task)
     described = describe_chains(bench, nests, bench.task.queries, bench.task.database)
     reports = {name: bench.report(*both) for name, both in described.items()}
-    data, top = bench.task.name, chain_name(best)
+    data, top = bench.name, chain_name(best)
     questions = [
         *(("each invariance added", nest, chain_name(steps[i - 1])) for i, nest in enumerate(steps) if i),
         *(("another order of moments", nest, top) for nest in orders if nest != best),
         ("deviation in place of rms", centred, top),
     ]
-    rows = [_row("the bare map", steps[0], None, reports, metric, data, int(cfg.seed))]
-    rows += [_row(*question, reports, metric, data, int(cfg.seed)) for question in questions]
+    rows = [_row("the bare map", steps[0], None, reports, metric, bench.published_as, int(cfg.seed))]
+    rows += [_row(*question, reports, metric, bench.published_as, int(cfg.seed)) for question in questions]
     return StudyResult("nip_order", rows, _draw(rows, metric, data), _sentence(rows, top, metric, data))
 
 

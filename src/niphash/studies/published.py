@@ -24,6 +24,17 @@ class Published(NamedTuple):
     value: float
 
 
+def published_name(dataset: str, distractors: int = 0) -> str:
+    """Return what ``dataset`` with so many distractors is called in the file, ``""`` for what is not in it.
+
+    Numbers with distractors were published with a million only.
+    """
+    name = dataset.replace("-", "_")
+    if distractors == 0:
+        return name
+    return f"{name}+1m" if 900_000 <= distractors <= 1_100_000 else ""
+
+
 @cache
 def published() -> tuple[Published, ...]:
     """Return every number of ``paper_results.csv``."""

@@ -10,7 +10,7 @@ from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.hashing.hasher import Hasher
 from niphash.hashing.stack import RBMStack
-from niphash.studies.curves import bits_axis, curve, draw, finish, published_curves, two_panels
+from niphash.studies.curves import color, curve, draw_against_bits, finish, published_curves, two_panels
 from niphash.studies.hashed import (
     HashingBench,
     chosen_metric,
@@ -67,15 +67,14 @@ def regularizer(
         for activations in [top_activations(hasher, bench)]
     ]
     figure, left, right = two_panels()
-    draw(
+    draw_against_bits(
         left,
         [curve(NAMES.get(name, name), at, metric) for name, at in reports.items()],
-        [published_curves(bench.name, metric, name, published) for name in reports],
+        [published_curves(bench.published_as, metric, name, published) for name in reports],
     )
-    bits_axis(left)
-    finish(left, metric, f"{bench.title}: one RBM layer, by regulariser")
+    finish(left, metric, f"{bench.title}: one RBM layer, by regulariser", outside=True)
     shown = min(base, key=lambda b: abs(b - int(cfg.bits)))
-    for name, at in found.items():
+    for number, (name, at) in enumerate(found.items()):
         values = top_activations(at[shown][0], bench).ravel()
         weights = np.full(len(values), 100 / len(values))
         right.hist(
@@ -85,6 +84,7 @@ def regularizer(
             weights=weights,
             histtype="step",
             lw=1.5,
+            color=color(number),
             label=NAMES.get(name, name),
         )
     right.set_xlabel("activation P(h = 1 | x) of a unit for a database photo")

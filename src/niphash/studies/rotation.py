@@ -57,8 +57,8 @@ def rotation(
     curves(axes, rows, "degrees", _published())
     axes.set(xlabel="angle of the query (degrees)", ylabel="mean average precision", ylim=(0, 1.03))
     axes.set_xticks(range(0, int(max(views)) + 1, 45))
-    axes.set_title(f"{bench.task.name}: {len(bench.task.queries)} queries turned, 95 % bands", fontsize=11)
-    return StudyResult("rotation", rows, figure, _sentence(rows, list(chosen), bench.task.name))
+    axes.set_title(f"{bench.name}: {len(bench.task.queries)} queries turned, 95 % bands", fontsize=11)
+    return StudyResult("rotation", rows, figure, _sentence(rows, list(chosen), bench.name))
 
 
 def _published() -> dict[str, list[tuple[float, float]]]:

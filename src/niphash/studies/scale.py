@@ -48,8 +48,8 @@ def scale(
     axes.invert_xaxis()
     axes.set_ylim(0, 1.03)
     axes.set(xlabel="size of the query (part of 640 pixels; longer side)", ylabel="mean average precision")
-    axes.set_title(f"{bench.task.name}: {len(bench.task.queries)} queries shrunk, 95 % bands", fontsize=11)
-    return StudyResult("scale", rows, figure, _sentence(rows, list(chosen), bench.task.name))
+    axes.set_title(f"{bench.name}: {len(bench.task.queries)} queries shrunk, 95 % bands", fontsize=11)
+    return StudyResult("scale", rows, figure, _sentence(rows, list(chosen), bench.name))
 
 
 def _sentence(rows: list[dict], names: list[str], data: str) -> str:
