@@ -45,6 +45,7 @@ SIAMESE = {
 TRIPLET = {
     "start": ["foo"],
     "sampling": ["foo"],
+    "query_limit": [0],
     "neighbours": [1, 2.5],
     "quantiles": [[0.5], [0.1, 0.5, 0.9], [0.5, 0.1], [-0.1, 0.5], 0.5],
     "candidates": [0, 51],

@@ -86,6 +86,18 @@ def test_codes_state_and_determinism(descriptors, start):
     )
 
 
+def test_a_limit_on_queries_narrows_what_is_learned_from(descriptors):
+    codes = []
+    for limit in (5, 80, 20_000):
+        hasher = RBMTriplet(
+            8, start="random", query_limit=limit, iterations=100, fine_tuning_rate=0.1, **SMALL
+        )
+        hasher.fit(descriptors)
+        codes.append(hasher.encode(descriptors))
+    assert not np.array_equal(codes[0], codes[1])
+    np.testing.assert_array_equal(codes[1], codes[2])
+
+
 def test_random_start_has_weights_of_glorots_size(descriptors):
     weights = []
     hasher = RBMTriplet(

@@ -1,12 +1,14 @@
 """Triplet losses against naive loops and autograd; neighbours and samplers against brute force."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
 from niphash.errors import InputError
+from niphash.hashing import triplets
 from niphash.hashing.triplets import (
     TripletSampler,
     euclidean_distances,
@@ -58,6 +60,44 @@ def test_neighbours_are_those_of_the_full_table(descriptors):
     distances, rows = nearest_neighbours(descriptors, 7)
     np.testing.assert_array_equal(rows, np.argsort(table, axis=1)[:, :7])
     np.testing.assert_allclose(distances, np.sort(table, axis=1)[:, :7], atol=1e-3)
+
+
+@pytest.mark.parametrize(("query_rows", "database_rows"), [(7, 5), (60, 8), (13, 100)])
+def test_small_blocks_find_the_same_neighbours(descriptors, monkeypatch, query_rows, database_rows):
+    distances, rows = nearest_neighbours(descriptors, 9)
+    monkeypatch.setattr(triplets, "QUERY_ROWS", query_rows)
+    monkeypatch.setattr(triplets, "DATABASE_ROWS", database_rows)
+    in_blocks = nearest_neighbours(descriptors, 9)
+    np.testing.assert_array_equal(in_blocks[1], rows)
+    np.testing.assert_allclose(in_blocks[0], distances, atol=1e-3)
+    queries = np.array([3, 17, 58])
+    some = nearest_neighbours(descriptors, 9, queries)
+    np.testing.assert_array_equal(some[1], rows[queries])
+    np.testing.assert_allclose(some[0], distances[queries], atol=1e-3)
+
+
+def test_neighbours_in_a_file_are_found_in_little_memory(tmp_path, monkeypatch):
+    x = np.random.default_rng(0).standard_normal((8000, 256)).astype(np.float16)
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr(triplets, "QUERY_ROWS", 64)
+    monkeypatch.setattr(triplets, "DATABASE_ROWS", 256)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    tracemalloc.start()
+    nearest_neighbours(mapped, 5, np.arange(0, 8000, 50))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8000 * 256 * 4 / 4  # a quarter of a float32 copy
+
+
+def test_only_queries_are_drawn_as_queries(descriptors):
+    queries = np.array([3, 17, 58])
+    lists = nearest_neighbours(descriptors, 8, queries)
+    drawn = TripletSampler(*lists, queries=queries).draw(200, np.random.default_rng(0))
+    every = TripletSampler(*nearest_neighbours(descriptors, 8))
+    assert set(drawn[:, 0]) == set(queries)
+    for query, positive, negative in drawn:
+        neighbours = every.rows[query].tolist()
+        assert neighbours.index(positive) < neighbours.index(negative)
 
 
 def test_copies_of_an_image_do_not_name_it_as_its_own_neighbour():

@@ -151,12 +151,18 @@ def fit_moments(descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
+def sample_numbers(count: int, limit: int, seed: int) -> np.ndarray:
+    """Return at most ``limit`` of the numbers below ``count``, int64, drawn without repeats and in order."""
+    if count <= limit:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
+
+
 def sample_rows(descriptors: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """Return at most ``limit`` rows of [N, D], drawn without repeats and in order, as float32."""
+    """Return float32 copies of at most ``limit`` rows of [N, D], chosen by :func:`sample_numbers`."""
     if len(descriptors) <= limit:
         return np.array(descriptors, np.float32)
-    chosen = np.random.default_rng(seed).choice(len(descriptors), limit, replace=False)
-    return np.array(descriptors[np.sort(chosen)], np.float32)
+    return np.array(descriptors[sample_numbers(len(descriptors), limit, seed)], np.float32)
 
 
 def check_dim(bits: int, dim: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from niphash.hashing.checks import check_choice, check_number, fit_moments
+from niphash.hashing.checks import check_choice, check_number, fit_moments, sample_numbers
 from niphash.hashing.fine_tuning import (
     Descent,
     Snapshot,
@@ -45,6 +45,7 @@ class RBMTriplet(RBMStack):
         seed: Seed of everything random.
         start: ``"rbm"``: phase 1 trains the stack; ``"random"``: Glorot's random weights take its place.
         sampling: ``"threshold"`` or ``"uniform"``.
+        query_limit: At most so many descriptors, drawn at random, are queries; all are neighbours.
         neighbours: Length k of a query's neighbour list.
         quantiles: Quantiles of all listed distances that give the thresholds Tp and Tn.
         candidates: How many neighbours nearest to each threshold are drawn from.
@@ -66,6 +67,7 @@ class RBMTriplet(RBMStack):
         *,
         start: Literal["rbm", "random"] = "rbm",
         sampling: Sampling = "threshold",
+        query_limit: int = 20_000,
         neighbours: int = 100,
         quantiles: Sequence[float] = (0.05, 0.5),
         candidates: int = 1,
@@ -81,6 +83,7 @@ class RBMTriplet(RBMStack):
         super().__init__(bits, seed, **stack_options)
         self.start = check_choice("start", start, ("rbm", "random"))
         self.sampling: Sampling = check_choice("sampling", sampling, get_args(Sampling))
+        self.query_limit = check_number("query_limit", query_limit, least=1, whole=True)
         self.neighbours = check_number("neighbours", neighbours, least=2, whole=True)
         self.quantiles = check_quantiles(quantiles)
         self.candidates = check_candidates(candidates, neighbours)
@@ -128,8 +131,9 @@ class RBMTriplet(RBMStack):
         stack = self._fitted()
         identity = {**self._identity(), **self._options(), "data": data_fingerprint(descriptors)}
         descriptors = resident(descriptors)
-        neighbours = nearest_neighbours(descriptors, self.neighbours)
-        sampler = TripletSampler(*neighbours, self.sampling, self.quantiles, self.candidates)
+        queries = sample_numbers(len(descriptors), self.query_limit, self.seed)
+        lists = nearest_neighbours(descriptors, self.neighbours, queries)
+        sampler = TripletSampler(*lists, self.sampling, self.quantiles, self.candidates, queries)
 
         loss = softmax_ratio_loss if self.loss == "softmax" else partial(hinge_loss, margin=self.hinge_margin)
         fine_tune(
@@ -147,8 +151,19 @@ class RBMTriplet(RBMStack):
             self.recenter(descriptors)
 
     def _options(self) -> dict[str, Any]:
-        keys = ("start", "sampling", "neighbours", "candidates", "loss", "hinge_margin", "triplets")
-        return {**{key: getattr(self, key) for key in keys}, "quantiles": list(self.quantiles)}
+        return {**{key: getattr(self, key) for key in _OPTIONS}, "quantiles": list(self.quantiles)}
+
+
+_OPTIONS = (
+    "start",
+    "sampling",
+    "query_limit",
+    "neighbours",
+    "candidates",
+    "loss",
+    "hinge_margin",
+    "triplets",
+)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ import torch
 from niphash.errors import InputError
 from niphash.hashing.checks import blocks, check_number, check_numbers
 
+QUERY_ROWS = 8192  # searched for together: the descriptors are read once for each such block
+DATABASE_ROWS = 4096  # searched through together
+
 Sampling = Literal["threshold", "uniform"]
 
 
@@ -63,34 +66,50 @@ def check_candidates(candidates: int, k: int) -> int:
     return candidates
 
 
-def nearest_neighbours(descriptors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each image's k nearest others by Euclidean distance, nearest first; no N x N table is made.
+def nearest_neighbours(
+    descriptors: np.ndarray, k: int, queries: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the queries' k nearest other images by Euclidean distance, nearest first.
+
+    The search is exhaustive: its time grows with Q N D, that is with N^2 D when every image is a query. In
+    memory are a block of queries and one of images; neither all images nor a Q x N table ever are.
 
     Args:
         descriptors: float [N, D], an array or a memory map (float32 copies of its blocks go to faiss).
         k: Length of a list.
+        queries: int64 [Q], rows of the images whose neighbours are asked for; ``None`` for all.
 
     Returns:
-        float32 [N, k] distances and int64 [N, k] rows, the image itself left out.
+        float32 [Q, k] distances and int64 [Q, k] rows, the image itself left out.
 
     Raises:
         InputError: fewer than k other images.
     """
-    count, dim = descriptors.shape
-    check_neighbours(count, k)
-    index = faiss.IndexFlatL2(dim)
-    for block in blocks(descriptors):
-        index.add(block)
-    distances, rows = np.empty((count, k), np.float32), np.empty((count, k), np.int64)
-    start = 0
-    for block in blocks(descriptors):
-        own = np.arange(start, start + len(block))
-        squared, found = index.search(block, k + 1)
-        keep = _all_but_one(found == own[:, None])
-        rows[own] = found[keep].reshape(-1, k)
-        distances[own] = np.sqrt(np.maximum(squared[keep], 0)).reshape(-1, k)
-        start += len(block)
+    check_neighbours(len(descriptors), k)
+    queries = np.arange(len(descriptors)) if queries is None else queries
+    distances = np.empty((len(queries), k), np.float32)
+    rows = np.empty((len(queries), k), np.int64)
+    for start in range(0, len(queries), QUERY_ROWS):
+        part = slice(start, start + QUERY_ROWS)
+        squared, found = _search(np.array(descriptors[queries[part]], np.float32), descriptors, k + 1)
+        keep = _all_but_one(found == queries[part, None])
+        rows[part] = found[keep].reshape(-1, k)
+        distances[part] = np.sqrt(np.maximum(squared[keep], 0)).reshape(-1, k)
     return distances, rows
+
+
+def _search(queries: np.ndarray, descriptors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the squared distances float32 [B, k] and rows int64 [B, k] of what is nearest to [B, D]."""
+    squared, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    start = 0
+    for block in blocks(descriptors, DATABASE_ROWS):
+        of_block, found = faiss.knn(queries, block, min(k, len(block)))
+        squared, rows = np.hstack([squared, of_block]), np.hstack([rows, found + start])
+        nearest = squared.argsort(axis=1, kind="stable")[:, :k]
+        squared = np.take_along_axis(squared, nearest, axis=1)
+        rows = np.take_along_axis(rows, nearest, axis=1)
+        start += len(block)
+    return squared, rows
 
 
 def _all_but_one(own: np.ndarray) -> np.ndarray:
@@ -109,11 +128,12 @@ class TripletSampler:
     nearest to each. With ``"uniform"`` both are drawn from the whole list.
 
     Args:
-        distances: float32 [N, k] Euclidean distances of neighbours, nearest first.
-        rows: int64 [N, k], which images they are.
+        distances: float32 [Q, k] Euclidean distances of the queries' neighbours, nearest first.
+        rows: int64 [Q, k], which images they are.
         sampling: ``"threshold"`` or ``"uniform"``.
         quantiles: Of Tp and Tn, in (0, 1).
         candidates: How many of a list come into question on either side.
+        queries: int64 [Q], which images the queries are; ``None`` when they are all, in order.
 
     Raises:
         InputError: quantiles out of order, or lists too short for two candidates each.
@@ -126,9 +146,11 @@ class TripletSampler:
         sampling: Sampling = "threshold",
         quantiles: Sequence[float] = (0.05, 0.5),
         candidates: int = 1,
+        queries: np.ndarray | None = None,
     ) -> None:
         check_candidates(candidates, rows.shape[1])
         self.distances, self.rows = distances, rows
+        self.queries = np.arange(len(rows)) if queries is None else queries
         self.thresholds = tuple(float(t) for t in np.quantile(distances, check_quantiles(quantiles)))
         if sampling == "threshold":
             self.positives, self.negatives = threshold_candidates(distances, self.thresholds, candidates)
@@ -137,19 +159,19 @@ class TripletSampler:
 
     def draw(self, count: int, generator: np.random.Generator) -> np.ndarray:
         """Return int64 [count, 3] rows of query, positive and negative."""
-        queries = generator.integers(len(self.rows), size=count)
-        positive = choose(self.positives, queries, generator)
-        negative = choose(self.negatives, queries, generator)
+        lists = generator.integers(len(self.rows), size=count)
+        positive = choose(self.positives, lists, generator)
+        negative = choose(self.negatives, lists, generator)
         while (same := positive == negative).any():
-            negative[same] = choose(self.negatives, queries[same], generator)
-            positive[same] = choose(self.positives, queries[same], generator)
+            negative[same] = choose(self.negatives, lists[same], generator)
+            positive[same] = choose(self.positives, lists[same], generator)
         nearer, farther = np.minimum(positive, negative), np.maximum(positive, negative)
-        return np.stack([queries, self.rows[queries, nearer], self.rows[queries, farther]], axis=1)
+        return np.stack([self.queries[lists], self.rows[lists, nearer], self.rows[lists, farther]], axis=1)
 
 
-def choose(candidates: np.ndarray, queries: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return one of the ``candidates`` [N, C] of each of the ``queries`` [B], drawn at random, [B]."""
-    return candidates[queries, generator.integers(candidates.shape[1], size=len(queries))]
+def choose(candidates: np.ndarray, lists: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return one of the ``candidates`` [Q, C] of each of the ``lists`` [B], drawn at random, [B]."""
+    return candidates[lists, generator.integers(candidates.shape[1], size=len(lists))]
 
 
 def threshold_candidates(
