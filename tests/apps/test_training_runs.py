@@ -1,11 +1,18 @@
 """Training as a user starts it: several processes, curves, interruption, resuming."""
 
 import csv
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
-from tests.apps.test_programs import SMALL, run
+import pytest
 
-RBM = (*SMALL[:3], "hashing=rbm", "bits=16", "hashing.batch_size=12", "hashing.min_steps=1")
+from tests.apps.test_programs import ROOT, SMALL, run
+
+RBM = (*SMALL[:3], "bits=16", "hashing.batch_size=12", "hashing.min_steps=1")
 
 
 def curves(run_dir: Path) -> list[dict[str, str]]:
@@ -19,10 +26,43 @@ def logged(run_dir: Path, column: str) -> list[str]:
 
 
 def test_two_processes_log_their_curves_and_a_refused_run_keeps_them(object_folder: Path, tmp_path: Path):
-    command = ("train.py", "data=folder", f"data.root={object_folder}", *RBM, "hydra.run.dir=run")
+    command = (
+        "train.py",
+        "data=folder",
+        f"data.root={object_folder}",
+        *RBM,
+        "hashing=rbm",
+        "hydra.run.dir=run",
+    )
     run(*command, "trainer=ddp_sim", "hashing.max_epochs=2", cwd=tmp_path)
     assert len(logged(tmp_path / "run", "layer1/reconstruction_error")) == 2
     assert len(logged(tmp_path / "run", "folder/code/mAP")) == 1
     before = curves(tmp_path / "run")
     run(*command, "seed=1", cwd=tmp_path, expect=2)
     assert curves(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_an_interrupted_run_says_how_to_go_on_and_does(object_folder: Path, tmp_path: Path, sent: int):
+    two_layers = ("hashing=rbm_stack", "hashing.layers=[24]", "hashing.max_epochs=200")
+    command = ("train.py", "data=folder", f"data.root={object_folder}", *RBM, *two_layers)
+    run(*command, "hydra.run.dir=unbroken", cwd=tmp_path)
+    environment = {**os.environ, "NIPHASH_DATA": str(tmp_path / "niphash_data")}
+    words = [sys.executable, str(ROOT / command[0]), *command[1:], "hydra.run.dir=resumed"]
+    with subprocess.Popen(
+        words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as started:
+        lines = tmp_path / "resumed" / "csv" / "metrics.csv"
+        while started.poll() is None and not (lines.is_file() and "layer2" in lines.read_text()):
+            time.sleep(0.01)
+        started.send_signal(sent)
+        _, errors = started.communicate(timeout=120)
+    assert started.returncode == 130, errors
+    assert errors.strip().splitlines()[-1].startswith("interrupted: what was described and trained is kept; ")
+    assert "Traceback" not in errors
+    assert not (tmp_path / "resumed" / "model").exists()
+    run(*command, "hydra.run.dir=resumed", cwd=tmp_path)
+    first, second = (tmp_path / name / "model" / "hasher.safetensors" for name in ("unbroken", "resumed"))
+    assert first.read_bytes() == second.read_bytes()
+    assert len(logged(tmp_path / "resumed", "layer1/reconstruction_error")) == 200
+    assert len(logged(tmp_path / "resumed", "layer2/reconstruction_error")) > 200

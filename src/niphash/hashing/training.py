@@ -49,6 +49,7 @@ def fit_module(
     Raises:
         InputError: the folder holds the checkpoint of another configuration or other data, or the training
             diverged.
+        KeyboardInterrupt: the training was interrupted.
     """
     text = json.dumps(identity, sort_keys=True)
     with _quiet():
@@ -65,7 +66,12 @@ def fit_module(
         if resume is not None:
             _check_identity(resume, text)
         module.train()
-        made.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
+        try:
+            made.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
+            if made.interrupted:
+                raise KeyboardInterrupt from None
+            raise
     module.to("cpu").eval()
     if not all(bool(t.isfinite().all()) for t in itertools.chain(module.parameters(), module.buffers())):
         if trainer is not None:
