@@ -99,8 +99,17 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, change):
 
 def test_a_checkpoint_of_other_descriptors_is_refused(tmp_path):
     stack().fit(descriptors(), trainer=factory(tmp_path))
+    others = descriptors()
+    others[3, 5] += 0.01
     with pytest.raises(InputError, match="other descriptors"):
-        stack().fit(descriptors()[::-1].copy(), trainer=factory(tmp_path))
+        stack().fit(others, trainer=factory(tmp_path))
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16-mixed"}, {"strategy": "ddp_spawn", "devices": 2}])
+def test_a_checkpoint_of_another_precision_or_number_of_processes_is_refused(tmp_path, options):
+    stack().fit(descriptors(), trainer=factory(tmp_path))
+    with pytest.raises(InputError, match=r"layer1\.ckpt: the checkpoint of another configuration"):
+        stack().fit(descriptors(), trainer=factory(tmp_path, **options))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04cos\nsystem\n"])
@@ -159,5 +168,10 @@ def test_progress_names_the_layer_and_counts_its_steps(tmp_path, monkeypatch):
 def test_fingerprint_tells_descriptors_apart():
     data = descriptors()
     assert data_fingerprint(data) == data_fingerprint(data.copy())
-    others = [data[:-1], data.astype(np.float16), data + 1]
-    assert len({data_fingerprint(d) for d in [data, *others]}) == 4
+    others = [
+        data[:-1],
+        data.astype(np.float16),
+        data + 1,
+        *(data + 0.01 * one for one in np.eye(len(data))[..., None]),
+    ]
+    assert len({data_fingerprint(d) for d in [data, *others]}) == 4 + len(data)

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from niphash.descriptors.cnn_describer import has_fast_bf16
 from niphash.errors import InputError
+from niphash.hashing.checks import blocks
 from niphash.hashing.hasher import TrainerFactory
 from niphash.progress import track
 
@@ -44,16 +45,18 @@ def fit_module(
         name: Of the stage: names the checkpoint and the progress bar.
         max_epochs: Epochs in all.
         identity: Plain values (numbers, text, lists) that decide the outcome, the data's fingerprint among
-            them; a checkpoint with other values is refused.
+            them; the trainer's precision and number of processes are added. A checkpoint with other values is
+            refused.
 
     Raises:
         InputError: the folder holds the checkpoint of another configuration or other data, or the training
             diverged.
         KeyboardInterrupt: the training was interrupted.
     """
-    text = json.dumps(identity, sort_keys=True)
     with _quiet():
         made: Any = (trainer or quiet_cpu_trainer)(max_epochs=max_epochs, reload_dataloaders_every_n_epochs=1)
+        arithmetic = {"precision": made.precision, "processes": made.world_size}
+        text = json.dumps({**identity, **arithmetic}, sort_keys=True)
         path = Path(made.default_root_dir) / f"{name}.ckpt"
         resume = None
         made.callbacks = [c for c in made.callbacks if not isinstance(c, pl.callbacks.ModelCheckpoint)]
@@ -115,11 +118,15 @@ def quiet_cpu_trainer(**options: Any) -> pl.Trainer:
     return pl.Trainer(accelerator="cpu", **{**quiet, **options})
 
 
-def data_fingerprint(descriptors: np.ndarray, rows: int = 64) -> str:
-    """Return 32 hexadecimal digits for the shape, the type and some evenly spaced rows of [N, D]."""
-    chosen = np.linspace(0, len(descriptors) - 1, min(rows, len(descriptors))).astype(np.int64)
+def data_fingerprint(descriptors: np.ndarray) -> str:
+    """Return 32 hexadecimal digits for the shape, the type and all rows of [N, D], read in blocks.
+
+    Raises:
+        InputError: a value is NaN or infinite.
+    """
     digest = hashlib.blake2b(f"{descriptors.shape} {descriptors.dtype}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(descriptors[chosen]).tobytes())
+    for block in blocks(descriptors):
+        digest.update(block)
     return digest.hexdigest()
 
 
