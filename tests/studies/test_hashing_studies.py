@@ -353,8 +353,35 @@ def test_layers_shrink_by_one_factor():
         ("float_loss", "study.methods=[itq,niphash] bits=4096", "can make such a code"),
         ("depth", "study.depths=[0]", "from 1 on"),
         ("margins", "study.every=50", "a multiple of 100"),
+        ("regularizer", "study.regularizers=[foo,rbmh]", "foo is unknown; choose from none, sparsity, rbmh"),
+        ("depth", "study.regularizers=[]", "study.regularizers=.*choose from none, sparsity, rbmh"),
+        ("depth", "study.regularizers=[rbm]", "rbm is unknown"),
+        ("bits", "study.published=[nonsense]", "nonsense is unknown; choose from alexnet_fc6"),
+        ("float_loss", "study.published=[nonsense]", "nonsense is unknown"),
+        ("regularizer", "study.published=[fv]", "fv is unknown"),
+        ("start", "study.published=[fv8192,fv]", "fv is unknown"),
     ],
 )
 def test_impossible_options_are_refused(place: Path, name: str, override: str, said: str):
     with pytest.raises(InputError, match=said):
         run(place, name, *override.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "bits study.methods=[magic]",
+        "float_loss study.methods=[]",
+        "depth study.regularizers=[foo]",
+        "regularizer study.regularizers=[foo]",
+        "margins study.published=[fv]",
+        "bits study.bits=[7]",
+        "regularizer hashing=itq",
+        "depth hashing=none",
+    ],
+)
+def test_unknown_names_are_refused_before_any_photo_is_described(place: Path, words: str):
+    name, override = words.split()
+    cfg = configured(place, f"experiment={name}", override, "data.root=nowhere")
+    with pytest.raises(InputError, match=override.partition("=")[0]):
+        build(cfg.study, _partial_=True)(cfg=cfg)

@@ -20,6 +20,7 @@ from niphash.studies.curves import (
 from niphash.studies.hashed import (
     Compared,
     HashingBench,
+    check_published,
     chosen_metric,
     code_lengths,
     compared_methods,
@@ -55,6 +56,7 @@ def bits(
         InputError: an option cannot be used, or no method can make any of the codes.
     """
     compared, lengths = compared_methods(cfg, methods), code_lengths(bits)
+    check_published(published)
     bench = hashing_bench(cfg, queries=queries)
     exact = bench.float_report()
     metric = chosen_metric(metric, bench, exact)
@@ -145,6 +147,7 @@ def float_loss(
     Args and errors as of :func:`bits`.
     """
     compared = compared_methods(cfg, methods)
+    check_published(published)
     bench = hashing_bench(cfg, queries=queries)
     exact = bench.float_report()
     metric = chosen_metric(metric, bench, exact)

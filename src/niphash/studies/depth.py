@@ -7,7 +7,14 @@ from omegaconf import DictConfig
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.studies.curves import curve, draw, finish, one_panel
-from niphash.studies.hashed import HashingBench, chosen_metric, difference_columns, hashing_bench
+from niphash.studies.hashed import (
+    HashingBench,
+    check_rbm,
+    check_regularizers,
+    chosen_metric,
+    difference_columns,
+    hashing_bench,
+)
 from niphash.studies.measured import label, measured, paired
 from niphash.studies.regularizer import NAMES
 from niphash.studies.result import StudyResult
@@ -34,6 +41,8 @@ def depth(
     """
     if not depths or min(depths) < 1:
         raise InputError(f"study.depths={list(depths)}: give numbers of layers from 1 on")
+    check_rbm(cfg)
+    check_regularizers(regularizers)
     bench = hashing_bench(cfg, views=False, queries=queries)
     bits, dim = int(cfg.bits), bench.photos.shape[1]
     sizes = {layers: layer_sizes(dim, bits, layers) for layers in depths}

@@ -20,7 +20,13 @@ from niphash.studies.curves import (
     published_lines,
     published_numbers,
 )
-from niphash.studies.hashed import HashingBench, chosen_metric, difference_columns, hashing_bench
+from niphash.studies.hashed import (
+    HashingBench,
+    check_published,
+    chosen_metric,
+    difference_columns,
+    hashing_bench,
+)
 from niphash.studies.measured import label, measured, paired
 from niphash.studies.result import StudyResult
 
@@ -85,6 +91,7 @@ def along_training(
     """Fine-tune each variant, measured every so many iterations; the first is compared with the second."""
     if every < 100 or every % 100:
         raise InputError(f"study.every={every}: give a multiple of 100 iterations")
+    check_published(published)
     bench = hashing_bench(cfg, views, queries)
     reports = {variant: _follow(bench, overrides, every) for variant, overrides in variants.items()}
     metric = chosen_metric(metric, bench, next(iter(reports.values()))[0])

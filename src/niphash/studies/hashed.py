@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 from omegaconf import DictConfig
@@ -15,12 +15,15 @@ from niphash.config import build, conf_dir
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.hashing.hasher import DistanceName, Hasher, TrainerFactory
+from niphash.hashing.regularizers import RegularizerName
+from niphash.hashing.stack import RBMStack
 from niphash.pipeline.fitting import view_pairs, with_views
 from niphash.pipeline.measuring import recenters_on_index
 from niphash.pipeline.provenance import checksums, share_a_photo
 from niphash.search.codes import DistanceChoice, code_distances
 from niphash.search.ranking import rank
 from niphash.studies.measured import Bench, check_names, metric_of_record, paired, prepare, variant
+from niphash.studies.published import published
 
 log = logging.getLogger(__name__)
 
@@ -255,6 +258,36 @@ def chosen_metric(metric: str | None, bench: HashingBench, known: Report) -> str
     if metric not in known.means:
         raise InputError(f"study.metric={metric}: choose one of {', '.join(known.means)}")
     return metric
+
+
+def check_published(descriptors: Sequence[str]) -> None:
+    """Refuse ``study.published`` if it names a descriptor of which no codes were published.
+
+    Raises:
+        InputError: it does; an empty list is fine.
+    """
+    if descriptors:
+        known = sorted({number.descriptor for number in published() if number.bits is not None})
+        check_names("study.published", descriptors, known)
+
+
+def check_regularizers(names: Sequence[str]) -> None:
+    """Refuse ``study.regularizers`` if it is empty or names an unknown one.
+
+    Raises:
+        InputError: it does.
+    """
+    check_names("study.regularizers", names, get_args(RegularizerName))
+
+
+def check_rbm(cfg: DictConfig) -> None:
+    """Refuse a hashing method that is no RBM, for studies that look into one.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(build(cfg.hashing), RBMStack):
+        raise InputError("this study looks into an RBM; set hashing=rbm or hashing=rbm_stack")
 
 
 def code_lengths(bits: Sequence[int]) -> list[int]:

@@ -13,6 +13,9 @@ from niphash.hashing.stack import RBMStack
 from niphash.studies.curves import color, curve, draw_against_bits, finish, published_curves, two_panels
 from niphash.studies.hashed import (
     HashingBench,
+    check_published,
+    check_rbm,
+    check_regularizers,
     chosen_metric,
     code_lengths,
     difference_columns,
@@ -46,8 +49,12 @@ def regularizer(
     Raises:
         InputError: an option cannot be used, or no code length can.
     """
+    lengths = code_lengths(bits)
+    check_rbm(cfg)
+    check_regularizers(regularizers)
+    check_published(published)
     bench = hashing_bench(cfg, views=False, queries=queries)
-    found = {name: fitted for name in regularizers if (fitted := _by_bits(bench, name, code_lengths(bits)))}
+    found = {name: fitted for name in regularizers if (fitted := _by_bits(bench, name, lengths))}
     if not found:
         raise InputError(f"study.bits={list(bits)}: the descriptor is too short for any of them")
     reports = {name: {b: report for b, (_, report) in at.items()} for name, at in found.items()}
@@ -101,13 +108,9 @@ def _by_bits(bench: HashingBench, name: str, bits: Sequence[int]) -> dict[int, t
 
 @torch.inference_mode()
 def top_activations(hasher: Hasher, bench: HashingBench) -> np.ndarray:
-    """Return the activations of the top layer for the database photos, float32 [N, bits].
-
-    Raises:
-        InputError: ``cfg.hashing`` is no RBM.
-    """
-    if not isinstance(hasher, RBMStack) or hasher.stack is None:
-        raise InputError("this study looks into an RBM; set hashing=rbm or hashing=rbm_stack")
+    """Return the activations of the top layer of an RBM for the database photos, float32 [N, bits]."""
+    assert isinstance(hasher, RBMStack)
+    assert hasher.stack is not None
     rows = bench.database[bench.readable]
     return hasher.stack(torch.from_numpy(rows)).activations[-1].numpy()
 
