@@ -7,6 +7,10 @@ import torch
 from scipy.special import expit, logsumexp
 
 from niphash.hashing.rbm import RBM, contrastive_divergence, reconstruction_error, sample_bernoulli
+from niphash.hashing.rbm_stage import RBMStage, RBMTraining
+from niphash.hashing.regularizers import no_regularizer
+from niphash.hashing.stream import DescriptorBatches
+from niphash.hashing.training import fit_module
 
 V, H = 5, 3
 KINDS = ("binary", "gaussian")
@@ -136,6 +140,32 @@ def test_chain_is_a_function_of_the_generator(kind):
     )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [
+        (RBMTraining(learning_rate=0.01), 100),
+        (RBMTraining(learning_rate=0.01, cd_steps=5, mean_field=False), 100),
+        (RBMTraining(learning_rate=0.001, persistent=True, mean_field=False), 200),  # oscillates at 0.005
+    ],
+    ids=["cd1 mean field", "cd5", "pcd"],
+)
+def test_the_exact_likelihood_of_gaussian_units_rises_above_that_of_one_gaussian(options, epochs):
+    random = np.random.default_rng(0)
+    centres = 1.5 * np.array([[1, 1, 1, -1, -1], [-1, -1, 1, 1, 1], [1, -1, -1, -1, 1]])
+    x = (centres[np.arange(240) % 3] + random.standard_normal((240, V))).astype(np.float32)
+    data = torch.from_numpy(x).double()
+    values = []
+    for count in (1, 20, epochs):
+        rbm = RBM(V, H, "gaussian")
+        rbm.initialise(0.1, torch.Generator().manual_seed(0))
+        stage = RBMStage(rbm, no_regularizer, options, seed=1, chains=40)
+        fit_module(stage, DescriptorBatches(x, 40, seed=2), None, "rbm", count, {})
+        values.append(log_likelihood(rbm.double(), data).item())
+    one = torch.distributions.Normal(data.mean(0), 1.0).log_prob(data).sum(1).mean().item()
+    assert values[0] < values[1] < values[2]
+    assert values[2] > one + 3
 
 
 def test_reconstruction_error_is_the_mean_squared_difference():
