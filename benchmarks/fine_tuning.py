@@ -5,8 +5,8 @@ python benchmarks/fine_tuning.py --folder /tmp/hashing [--descriptor fisher] [--
 Each fold fits on four fifths of the objects, on every photo and a random view of it, and every photo of the
 other fifth asks for its object among all 500. Pairs match a photo with its view (no label), or with the other
 photos of its object. The learning rate of each method is chosen in each fold on an inner split of its fit
-objects, that of the long runs for the dual margin; tested objects choose nothing. What was described is kept
-in ``--folder``.
+objects, that of the long runs for the dual margin; tested objects choose nothing. What was described, and the
+scores of each fold, are kept in ``--folder``, so a run that was stopped goes on.
 """
 
 import argparse
@@ -84,13 +84,14 @@ def triplet(sampling: str, begin: str = "rbm") -> Method:
 
 #: Each method, and the learning rates that it may choose from.
 METHODS: dict[str, tuple[Method, tuple[float, ...]]] = {
-    "dual margin": (siamese("dual"), (0.03, 0.3)),
+    "dual margin": (siamese("dual"), (0.003, 0.03)),
     "triplet, threshold": (triplet("threshold"), (0.003, 0.03)),
     "triplet, uniform": (triplet("uniform"), (0.003, 0.03)),
     "triplet, threshold, random start": (triplet("threshold", "random"), (0.003, 0.03)),
 }
 COMPARISONS = (
     ("dual margin", "stack"),
+    ("dual margin, long", "stack"),
     ("dual margin, long", "single margin, long"),
     ("triplet, threshold", "stack"),
     ("triplet, threshold", "triplet, uniform"),
@@ -160,6 +161,26 @@ def fold_scores(
     return found
 
 
+def remembered_scores(
+    photos: np.ndarray, views: np.ndarray, fold: int, options: argparse.Namespace
+) -> dict[str, np.ndarray]:
+    """Return :func:`fold_scores`, out of a file when the fold was measured before."""
+    choices = (
+        options.descriptor,
+        options.visible,
+        options.pairs,
+        options.bits,
+        options.iterations,
+        options.seed,
+    )
+    path = options.folder / "fine_tuning" / f"{'_'.join(map(str, choices))}_{fold}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **fold_scores(photos, views, folds(len(photos), options.seed)[fold], options))
+    with np.load(path) as file:
+        return dict(file)
+
+
 def report(found: dict[str, np.ndarray], title: str) -> None:
     """Print the means of each method, and the differences that the papers speak of."""
     table = Table("method", "4 x recall@4", "mAP", title=title)
@@ -184,18 +205,15 @@ def main() -> None:
     parser.add_argument("--pairs", default="views", choices=["views", "objects"], help="what matches")
     parser.add_argument("--visible", default="gaussian", choices=["gaussian", "binary"], help="visible units")
     parser.add_argument("--bits", type=int, default=64)
-    parser.add_argument("--iterations", type=int, default=200)
+    parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--folds", type=int, default=FOLDS, help="how many of the five folds")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.views = 1
     options.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
-    described = describe(options.descriptor, UKBenchData(root=options.photos).task().database, options)
-    photos, views = np.split(described, 2)
-    parts = []
-    for test in folds(len(photos), options.seed)[: options.folds]:
-        parts.append(fold_scores(photos, views, test, options))
+    photos, views = describe(options.descriptor, UKBenchData(root=options.photos).task().database, options)
+    parts = [remembered_scores(photos, views, fold, options) for fold in range(options.folds)]
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     said = f"{options.visible} units, pairs of {options.pairs}, {options.bits} bits"
     report(found, f"{options.descriptor}, {said}, {len(found['stack'])} queries, seed {options.seed}")

@@ -56,11 +56,11 @@ FOLDS, RESAMPLES = 5, 2000
 
 
 def describe(name: str, photos: ImageSet, options: argparse.Namespace) -> np.ndarray:
-    """Return descriptors float32 [(1 + views) N, D]: the photos, then their views, copy after copy."""
+    """Return descriptors float32 [1 + views, N, D]: the photos, then their views, copy after copy."""
     describer = fitted_describer(name, options)
     store = DescriptorStore.of(describer, options.folder / "descriptors")
     sets = with_views(photos, options.views, options.seed)
-    return np.concatenate([describe_once(describer, images, store) for images in sets])
+    return np.stack([describe_once(describer, images, store) for images in sets])
 
 
 def fitted_describer(name: str, options: argparse.Namespace) -> Describer:
@@ -97,36 +97,43 @@ def score(ranking: Ranking, truth: list[Relevance]) -> np.ndarray:
 
 def measure(method: str, bits: int, descriptors: np.ndarray, options: argparse.Namespace) -> np.ndarray:
     """Return 4 x recall@4 of every photo as a query of its fold, float64 [N], in order of the photos."""
-    count = len(descriptors) // (1 + options.views)
-    scores = np.empty(count)
-    for test in folds(count, options.seed):
+    photos = descriptors[0]
+    scores = np.empty(len(photos))
+    for test in folds(len(photos), options.seed):
         numbers = np.flatnonzero(test)
-        database = numbers if options.database == "fold" else np.arange(count)
+        database = numbers if options.database == "fold" else np.arange(len(photos))
         truth = [Relevance(np.flatnonzero(database // SHOTS == number // SHOTS)) for number in numbers]
         if method == "float":
-            ranking = rank_descriptors(descriptors[numbers], descriptors[database], truth)
+            ranking = rank_descriptors(photos[numbers], photos[database], truth)
             scores[test] = score(ranking, truth)
             continue
-        distance = "hamming" if "+hamming" in method else "asymmetric" if "+asymmetric" in method else "auto"
         drawn = []
         for draw in range(options.draws):
-            hasher = fit(method, bits, descriptors, ~test, options, options.seed + draw)
-            codes = hasher.encode(descriptors[database])
-            source = code_distances(hasher, descriptors[numbers], codes, distance=distance)
-            drawn.append(score(rank(source, truth), truth))
+            objects = np.flatnonzero(~test) // SHOTS
+            hasher = fit(method, bits, descriptors[:, ~test], objects, options.seed + draw)
+            drawn.append(score(search(method, hasher, photos[numbers], photos[database], truth), truth))
         scores[test] = np.mean(drawn, axis=0)
     return scores
 
 
-def fit(
-    method: str,
-    bits: int,
-    descriptors: np.ndarray,
-    chosen: np.ndarray,
-    options: argparse.Namespace,
-    seed: int,
-) -> Hasher:
-    """Return the hasher of ``method`` fitted on the photos ``chosen``, bool [N]."""
+def search(
+    method: str, hasher: Hasher, queries: np.ndarray, database: np.ndarray, truth: list[Relevance]
+) -> Ranking:
+    """Return the ranking by the codes of ``hasher`` and the distance that ``method`` names."""
+    distance = "hamming" if "+hamming" in method else "asymmetric" if "+asymmetric" in method else "auto"
+    return rank(code_distances(hasher, queries, hasher.encode(database), distance=distance), truth)
+
+
+def fit(method: str, bits: int, descriptors: np.ndarray, objects: np.ndarray, seed: int) -> Hasher:
+    """Return the hasher of ``method``, fitted.
+
+    Args:
+        method: A choice of conf/hashing with its settings and suffixes.
+        bits: Length of a code.
+        descriptors: float32 [1 + views, N, D], fit photos and their views.
+        objects: int64 [N], what each photo shows; only ``+labels`` looks at it.
+        seed: Of the hasher.
+    """
     choice, *suffixes = method.split("+")
     name, *settings = choice.split(":")
     if unknown := set(suffixes) - set(SUFFIXES):
@@ -134,11 +141,10 @@ def fit(
     overrides = [f"hashing.{setting}" for setting in settings]
     hasher = build(compose([f"hashing={name}", f"bits={bits}", f"seed={seed}", *overrides]).hashing)
     labelled = "labels" in suffixes
-    copies = options.views if (hasher.needs_pairs and not labelled) or "views" in suffixes else 0
-    rows = descriptors[: len(chosen) * (1 + copies)][np.tile(chosen, 1 + copies)]
-    objects = np.flatnonzero(chosen) // SHOTS
-    pairs = object_pairs(objects) if labelled else view_pairs(len(objects), copies)
-    hasher.fit(rows, pairs if hasher.needs_pairs else None)
+    sees_views = (hasher.needs_pairs and not labelled) or "views" in suffixes
+    parts = descriptors if sees_views else descriptors[:1]
+    pairs = object_pairs(objects) if labelled else view_pairs(len(objects), len(parts) - 1)
+    hasher.fit(np.concatenate(parts), pairs if hasher.needs_pairs else None)
     return hasher
 
 
