@@ -66,3 +66,12 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(object_folder: Path, tmp_
     assert first.read_bytes() == second.read_bytes()
     assert len(logged(tmp_path / "resumed", "layer1/reconstruction_error")) == 200
     assert len(logged(tmp_path / "resumed", "layer2/reconstruction_error")) > 200
+
+
+def test_held_out_photos_give_the_free_energy_gap(object_folder: Path, tmp_path: Path):
+    pairs = ("hashing=rbm_siamese", "hashing.layers=[]", "hashing.iterations=1", "fit.held_out=0.25")
+    data = ("data=folder", f"data.root={object_folder}", "hydra.run.dir=run")
+    run("train.py", *data, *RBM, *pairs, "hashing.max_epochs=3", cwd=tmp_path)
+    gaps = logged(tmp_path / "run", "layer1/free_energy_gap")
+    assert len(gaps) == 3
+    assert all(float(gap) != 0 for gap in gaps)

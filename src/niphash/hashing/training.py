@@ -97,15 +97,15 @@ def lightning_trainer(precision: str = "auto", **options: Any) -> pl.Trainer:
     return pl.Trainer(precision=cast(Any, precision), **options)
 
 
-def check_trainer(make: TrainerFactory) -> None:
-    """Make a trainer, so that options it does not take are refused before any work.
+def check_trainer(make: TrainerFactory) -> pl.Trainer:
+    """Return a trainer, made so that options it does not take are refused before any work.
 
     Raises:
         InputError: Lightning refuses them; its own words say why.
     """
     with _quiet():
         try:
-            make(logger=False)
+            return make()
         except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             why = str(error).splitlines()[0].rstrip(". ")
             raise InputError(f"no trainer can be made ({why}); choose other trainer options") from error
@@ -126,7 +126,7 @@ def data_fingerprint(descriptors: np.ndarray) -> str:
     """
     digest = hashlib.blake2b(f"{descriptors.shape} {descriptors.dtype}".encode(), digest_size=16)
     for block in blocks(descriptors):
-        digest.update(block)
+        digest.update(block.tobytes())
     return digest.hexdigest()
 
 

@@ -85,3 +85,27 @@ def view_pairs(count: int, copies: int) -> np.ndarray:
     """Return int64 [count * copies, 2]: each photo's row beside the row of each of its views."""
     original = np.tile(np.arange(count), copies)
     return np.stack([original, np.arange(count, count * (copies + 1))], axis=1)
+
+
+def held_out_rows(count: int, copies: int, share: float, seed: int) -> np.ndarray:
+    """Return which fit photos and views no hashing stage learns from, bool [count * (1 + copies)].
+
+    Args:
+        count: Number of fit photos.
+        copies: Views of each, see :func:`with_views`; a photo is held out with all of them.
+        share: Of the photos, in [0, 1); at least one photo when it is above 0.
+        seed: Determines the draw.
+    """
+    held_out = np.zeros(count, bool)
+    if share:
+        rng = np.random.default_rng([seed, count])
+        held_out[rng.permutation(count)[: max(round(share * count), 1)]] = True
+    return np.tile(held_out, 1 + copies)
+
+
+def pairs_among(pairs: np.ndarray | None, kept: np.ndarray) -> np.ndarray | None:
+    """Return the pairs int64 [P, 2] of which both rows are ``kept`` (bool [N]), as rows of what is kept."""
+    if pairs is None:
+        return None
+    row = np.cumsum(kept) - 1
+    return row[pairs[kept[pairs].all(axis=1)]]

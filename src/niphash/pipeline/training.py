@@ -29,7 +29,14 @@ from niphash.pipeline.assembly import (
     several_processes,
     trainer_factory,
 )
-from niphash.pipeline.fitting import FitSet, choose_fit_set, view_pairs, with_views
+from niphash.pipeline.fitting import (
+    FitSet,
+    choose_fit_set,
+    held_out_rows,
+    pairs_among,
+    view_pairs,
+    with_views,
+)
 from niphash.pipeline.measuring import Comparison, Describe, Stopwatch, describe_with, measure
 from niphash.pipeline.pooling import database_pooling
 from niphash.pipeline.provenance import checksums, set_checksum
@@ -56,6 +63,7 @@ def train(
         InputError: something the user gave cannot be used; one sentence says what.
     """
     check_options(cfg)
+    share = check_number("held_out", cfg.fit.held_out, least=0, below=1, group="fit")
     run_dir = Path(run_dir)
     data_nodes = data_nodes or [cfg.data]
     data_sets = [build_data(node) for node in data_nodes]
@@ -69,9 +77,10 @@ def train(
     fit_set = choose_fit_set(cfg, data_sets[0])
     copies = _view_copies(cfg, hasher, fit_set)
     pairs = view_pairs(len(fit_set.images), copies) if copies else fit_set.pairs
-    count = len(fit_set.images) * (1 + copies)
+    held_out = held_out_rows(len(fit_set.images), copies, share, int(cfg.seed))
+    count = int((~held_out).sum())
     hasher.check(describer.dim, count)
-    hasher.check_pairs(pairs, count)
+    hasher.check_pairs(pairs_among(pairs, ~held_out), count)
     watch = Stopwatch()
     logger = build_logger(cfg, run_dir)
     logger.log_hyperparams(resolved(cfg))
@@ -82,9 +91,11 @@ def train(
     describe = describe_with(describer, store, trainer if several_processes(cfg) else None)
     if hasher.bits:  # hashing=none learns from no descriptors
         with watch.time("describe"):
-            descriptors, pairs = _describe_fit_set(describe, fit_set, pairs, copies, int(cfg.seed))
+            described = _describe_fit_set(describe, fit_set, copies, int(cfg.seed))
+        fitted, unseen = ((described.positions >= 0) & kept for kept in (~held_out, held_out))
+        validation = _rows(described, unseen) if unseen.any() else None
         with watch.time("fit"):
-            hasher.fit(cast(np.ndarray, descriptors), pairs, trainer)
+            hasher.fit(_rows(described, fitted), pairs_among(pairs, fitted), trainer, validation)
     model = Model(describer, hasher, _model_config(cfg), *_record(cfg, describer, hasher, fit_set))
     model.save(run_dir / "model")
     entries, measurements = [], []
@@ -106,23 +117,22 @@ def _view_copies(cfg: DictConfig, hasher: Hasher, fit_set: FitSet) -> int:
     return views if hasher.needs_pairs and fit_set.pairs is None else 0
 
 
-def _describe_fit_set(
-    describe: Describe, fit_set: FitSet, pairs: np.ndarray | None, copies: int, seed: int
-) -> tuple[StoredDescriptors, np.ndarray | None]:
-    """Return the descriptors [N, D] of the readable fit photos (and views), and the ``pairs`` among them."""
+def _describe_fit_set(describe: Describe, fit_set: FitSet, copies: int, seed: int) -> StoredDescriptors:
+    """Return the descriptors [N, D] of the fit photos and of ``copies`` random views of each."""
     report = DescribeReport()
     parts = [describe(images, report) for images in with_views(fit_set.images, copies, seed)]
     positions = np.concatenate([part.positions for part in parts])
-    readable = positions >= 0
-    if not readable.any():
+    if not (positions >= 0).any():
         why = unreadable(report.skipped, len(fit_set.images))
         raise InputError(f"{why}; give other photos (fit.root)")
     for skipped in report.skipped:
         log.warning("fit photo skipped: %s (%s)", skipped.image_id, skipped.reason)
-    if pairs is not None:
-        row = np.cumsum(readable) - 1
-        pairs = row[pairs[readable[pairs].all(axis=1)]]
-    return StoredDescriptors(parts[0].store, positions[readable]), pairs
+    return StoredDescriptors(parts[0].store, positions)
+
+
+def _rows(described: StoredDescriptors, chosen: np.ndarray) -> np.ndarray:
+    """Return the descriptors of the rows ``chosen``, bool [N]."""
+    return cast(np.ndarray, StoredDescriptors(described.store, described.positions[chosen]))
 
 
 def _model_config(cfg: DictConfig) -> dict[str, Any]:
