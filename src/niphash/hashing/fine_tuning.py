@@ -14,7 +14,7 @@ from niphash.hashing.checks import check_number
 from niphash.hashing.hasher import TrainerFactory
 from niphash.hashing.stack_network import Stack
 from niphash.hashing.stream import process_place
-from niphash.hashing.training import fit_module
+from niphash.hashing.training import check_trainer, fit_module
 
 EPOCH_ITERATIONS = 100
 RESIDENT_BYTES = 512 * 2**20
@@ -159,7 +159,7 @@ class SampledBatches(pl.LightningDataModule):
 
 def check_snapshots(snapshot: Snapshot | None, trainer: TrainerFactory | None) -> None:
     """Raise an InputError if snapshots are asked of several processes, whose children would keep them."""
-    if snapshot is not None and trainer is not None and trainer().world_size > 1:
+    if snapshot is not None and trainer is not None and check_trainer(trainer).world_size > 1:
         raise InputError("measuring along fine-tuning needs one process; give trainer=cpu or trainer=gpu")
 
 

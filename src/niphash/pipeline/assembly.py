@@ -91,7 +91,7 @@ def trainer_factory(cfg: DictConfig, logger: "Logger", run_dir: Path) -> Trainer
 
     callbacks = [build(node) for node in (cfg.get("callbacks") or {}).values()]
     make: Any = build(cfg.trainer)
-    check_trainer(make)
+    check_trainer(partial(make, logger=False))
     return partial(make, logger=logger, callbacks=callbacks, default_root_dir=str(run_dir / "checkpoints"))
 
 
