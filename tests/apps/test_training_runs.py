@@ -75,3 +75,17 @@ def test_held_out_photos_give_the_free_energy_gap(object_folder: Path, tmp_path:
     gaps = logged(tmp_path / "run", "layer1/free_energy_gap")
     assert len(gaps) == 3
     assert all(float(gap) != 0 for gap in gaps)
+
+
+def test_processes_that_torchrun_starts_write_and_print_once(object_folder: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    overrides = ["data=folder", f"data.root={object_folder}", *RBM, "hashing=rbm", "hashing.max_epochs=2"]
+    processes = ["trainer=cpu", "+trainer.strategy=ddp", "trainer.devices=2", "hydra.run.dir=run"]
+    environment = {**os.environ, "NIPHASH_DATA": str(tmp_path / "niphash_data"), "OMP_NUM_THREADS": "1"}
+    words = [*command, str(ROOT / "train.py"), *overrides, *processes]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("written to") == 1
+    assert len(logged(tmp_path / "run", "layer1/reconstruction_error")) == 2
+    assert len(logged(tmp_path / "run", "folder/code/mAP")) == 1
+    assert (tmp_path / "run" / "model" / "hasher.safetensors").is_file()

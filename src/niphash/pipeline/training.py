@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 from omegaconf import DictConfig
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from niphash import __version__, loggers
 from niphash.descriptors.describer import Describer, DescribeReport, unreadable
@@ -97,16 +98,19 @@ def train(
         with watch.time("fit"):
             hasher.fit(_rows(described, fitted), pairs_among(pairs, fitted), trainer, validation)
     model = Model(describer, hasher, _model_config(cfg), *_record(cfg, describer, hasher, fit_set))
-    model.save(run_dir / "model")
+    writes = rank_zero_only.rank == 0  # torchrun and SLURM start this whole program once a process
+    if writes:
+        model.save(run_dir / "model")
     entries, measurements = [], []
     comparison = Comparison.of(cfg, model)
     for task, pooling in zip(tasks, poolings, strict=True):
         measurement = measure(model, task, describe, watch, comparison, pooling)
         measurements.append(measurement)
         entries.append(run_entry(measurement, model, watch, int(cfg.seed), cfg.ties))
-    report_run(entries, measurements, run_dir, logger)
-    model.record["metrics"] = entries
-    model.save_record(run_dir / "model")
+    if writes:
+        report_run(entries, measurements, run_dir, logger)
+        model.record["metrics"] = entries
+        model.save_record(run_dir / "model")
     loggers.close(logger)
     return entries
 
