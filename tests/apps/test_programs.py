@@ -117,6 +117,12 @@ def test_a_sweep_runs_every_combination(object_folder: Path, tmp_path: Path):
         (("data=folder", "data.root=one"), "one"),
         (("backbone=squeezenet", "backbone.weights=missing.pt", "pooling=mean"), "missing.pt"),
         (("pooling=mean",), "pooling"),
+        (("stage=classifier",), "classifier.root has no value; give one, classifier.root=<value>"),
+        (("stage=classifier", "classifier.root=objects", "seed=-1"), "error: seed=-1"),
+        (
+            ("stage=classifier", "classifier.root=objects", "classifier.weights=no.pt"),
+            "classifier.weights=no.pt",
+        ),
         (("data=folder", "data.root=objects", "bits=16384", "hashing=itq"), "bits=16384"),
     ],
 )

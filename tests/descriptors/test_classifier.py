@@ -10,26 +10,18 @@ from PIL import Image
 from torchvision.models import get_model
 
 from niphash.data.sample_pictures import read_photo
-from niphash.descriptors.classifier import (
-    Classifier,
-    build_network,
-    find_samples,
-    schedule_factor,
-    train_classifier,
-)
+from niphash.descriptors.class_folders import ClassPhotos, find_samples, transforms
+from niphash.descriptors.classifier import Classifier, build_network, schedule_factor, train_classifier
+from niphash.descriptors.cnn import Backbone
+from niphash.descriptors.weights import read_weights
 from niphash.errors import InputError
+from niphash.hashing.training import EpochCheckpoint, fit_module, quiet_cpu_trainer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = 64
 
-trainer = partial(
-    pl.Trainer,
-    accelerator="cpu",
-    logger=False,
-    enable_checkpointing=False,
-    enable_progress_bar=False,
-    enable_model_summary=False,
-)
+#: Trains without a trace on disk.
+FIT = partial(fit_module, trainer=None, name="classifier")
 
 
 def cut_photos(folder: Path, photo: str, count: int, seed: int) -> None:
@@ -58,7 +50,7 @@ def trained(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[di
         folders,
         "resnet18",
         run,
-        trainer,
+        FIT,
         weights="random",
         size=SIZE,
         batch_size=8,
@@ -74,9 +66,9 @@ def test_learns_and_reports(trained: tuple[dict, Path]) -> None:
     assert (metrics["classes"], metrics["train"], metrics["validation"]) == (2, 24, 12)
 
 
-def test_weights_are_a_plain_state_dict_of_the_network(trained: tuple[dict, Path], folders: Path) -> None:
+def test_weights_are_the_state_dict_of_the_network(trained: tuple[dict, Path], folders: Path) -> None:
     metrics, run = trained
-    state = torch.load(metrics["weights"], weights_only=True)
+    state = torch.load(metrics["weights"], weights_only=True)["state_dict"]
     network = get_model("resnet18", weights=None, num_classes=2)
     network.load_state_dict(state)
     assert (run / "classes.json").read_text().split('"')[1::2] == ["cat", "gravel"]
@@ -99,13 +91,13 @@ def test_one_seed_gives_the_same_weights(folders: Path, tmp_path: Path) -> None:
             folders,
             "resnet18",
             tmp_path / run,
-            trainer,
+            FIT,
             weights="random",
             size=SIZE,
             epochs=1,
             seed=seed,
         )
-        return torch.load(metrics["weights"], weights_only=True)
+        return read_weights(metrics["weights"]).state
 
     first, second, other = weights("a", 3), weights("b", 3), weights("c", 4)
     assert all(torch.equal(first[k], second[k]) for k in first)
@@ -119,7 +111,7 @@ def test_goes_on_from_given_weights(trained: tuple[dict, Path], folders: Path, t
         folders,
         "resnet18",
         tmp_path,
-        trainer,
+        FIT,
         weights=metrics["weights"],
         size=SIZE,
         epochs=1,
@@ -129,8 +121,8 @@ def test_goes_on_from_given_weights(trained: tuple[dict, Path], folders: Path, t
 
 
 def test_another_number_of_classes_keeps_the_body_and_renews_the_head(trained: tuple[dict, Path]) -> None:
-    state = torch.load(trained[0]["weights"], weights_only=True)
-    network = build_network("resnet18", trained[0]["weights"], 7).state_dict()
+    state = read_weights(trained[0]["weights"]).state
+    network = build_network("resnet18", trained[0]["weights"], 7)[0].state_dict()
     assert network["fc.weight"].shape[0] == 7
     assert all(torch.equal(network[k], v) for k, v in state.items() if not k.startswith("fc."))
     with pytest.raises(InputError, match="not the weights of alexnet"):
@@ -170,12 +162,41 @@ def test_bad_folders_are_named(tmp_path: Path) -> None:
         find_samples(tmp_path / "two", 0.1, 0)
 
 
-def test_a_broken_photo_is_named(folders: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_photos_that_cannot_be_read_are_skipped_and_named(tmp_path: Path, workers: int) -> None:
     for name in ("a", "b"):
-        cut_photos(tmp_path / name, "gravel.png", 3, 0)
+        cut_photos(tmp_path / name, "gravel.png", 4, 0)
     (tmp_path / "a" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"a/0\.png: is not an image"):
-        train_classifier(tmp_path, "resnet18", tmp_path, trainer, weights="random", size=SIZE, epochs=1)
+    photo = tmp_path / "b" / "1.jpg"
+    Image.open(tmp_path / "b" / "1.png").save(photo)
+    photo.write_bytes(photo.read_bytes()[:-400])
+    options = {"weights": "random", "size": SIZE, "epochs": 1, "workers": workers}
+    metrics = train_classifier(tmp_path, "resnet18", tmp_path / "run", FIT, **options)
+    assert metrics["train"] + metrics["validation"] == metrics["images"]["read"] == 7
+    skipped = {Path(entry["id"]).name: entry["reason"] for entry in metrics["images"]["skipped_files"]}
+    assert skipped.keys() == {"0.png", "1.jpg"}
+    assert "truncated" in skipped["1.jpg"]
+
+
+def test_a_class_whose_photos_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    cut_photos(tmp_path / "a", "gravel.png", 3, 0)
+    (tmp_path / "b").mkdir()
+    for i in range(3):
+        (tmp_path / "b" / f"{i}.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"no photo of class b to train on can be read.*b/\d\.png \("):
+        train_classifier(tmp_path, "resnet18", tmp_path / "run", FIT, weights="random", size=SIZE)
+
+
+def test_augmentation_depends_on_seed_epoch_and_photo_alone(folders: Path) -> None:
+    _, samples, _ = find_samples(folders, 0.1, 0)
+    augment, _ = transforms(SIZE, (0.5,) * 3, (0.5,) * 3)
+    photos = ClassPhotos(samples, augment, (0, 1))
+    before = torch.get_rng_state()
+    first = photos[3][0]
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(5)
+    assert torch.equal(photos[3][0], first)
+    assert not torch.equal(ClassPhotos(samples, augment, (0, 2))[3][0], first)
 
 
 def test_schedule_rises_and_falls_like_a_cosine() -> None:
@@ -187,17 +208,122 @@ def test_schedule_rises_and_falls_like_a_cosine() -> None:
     assert schedule_factor(99, 100, 0.1, "constant") == 1
 
 
-@pytest.mark.parametrize("change", [{"epochs": 0}, {"batch_size": 0}, {"schedule": "step"}])
-def test_bad_options_are_named(folders: Path, tmp_path: Path, change: dict) -> None:
-    with pytest.raises(InputError, match=rf"classifier\.{next(iter(change))}="):
-        train_classifier(folders, "resnet18", tmp_path, trainer, weights="random", **change)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[("epochs", value) for value in (0, 1.5, True)],
+        *[("batch_size", 0), ("workers", -1), ("seed", -1), ("size", 10), ("size", "large")],
+        *[("learning_rate", value) for value in (0, float("nan"), "high")],
+        *[("label_smoothing", 2), ("label_smoothing", -0.1), ("momentum", -1), ("momentum", 1)],
+        *[("validation", 1.5), ("validation", -1), ("warmup", -1), ("warmup", 1.5), ("weight_decay", -1)],
+        *[("clip_norm", 0), ("schedule", "step"), ("weights", "missing.pt"), ("name", "nonet")],
+    ],
+)
+def test_bad_options_are_named(folders: Path, tmp_path: Path, option: str, value: object) -> None:
+    options = {"name": "resnet18", "weights": "random"} | {option: value}
+    if (option, value) == ("size", 10):
+        options["name"] = "squeezenet1_0"
+    with pytest.raises(InputError, match=rf"^classifier\.{option}=") as refused:
+        train_classifier(root=folders, run_dir=tmp_path, fit=FIT, **options)
+    assert "backbone" not in str(refused.value)
+
+
+def test_weights_with_nan_are_refused(trained: tuple[dict, Path], folders: Path, tmp_path: Path) -> None:
+    state = {
+        k: torch.full_like(v, torch.nan) if v.is_floating_point() else v
+        for k, v in read_weights(trained[0]["weights"]).state.items()
+    }
+    torch.save(state, tmp_path / "nan.pt")
+    with pytest.raises(InputError, match=r"^classifier\.weights=.*nan\.pt: holds NaN"):
+        train_classifier(folders, "resnet18", tmp_path, FIT, weights=str(tmp_path / "nan.pt"))
+
+
+class Stop(pl.Callback):
+    """Stop as ^C does, in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise RuntimeError("stopped")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_weights(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """SqueezeNet draws dropout, the photos are augmented, the rate follows a schedule."""
+    monkeypatch.setattr(EpochCheckpoint, "every_s", 0.0)
+
+    def train(run: str, *callbacks: pl.Callback, **changes: object) -> dict:
+        trainer = partial(
+            quiet_cpu_trainer, default_root_dir=tmp_path / run / "checkpoints", callbacks=list(callbacks)
+        )
+        options = {"weights": "random", "size": SIZE, "batch_size": 8, "epochs": 3, "workers": workers}
+        fit = partial(fit_module, trainer=trainer, name="classifier")
+        return train_classifier(folders, "squeezenet1_0", tmp_path / run, fit, **{**options, **changes})
+
+    unbroken = train("unbroken")
+    with pytest.raises(RuntimeError, match="stopped"):
+        train("broken", Stop(epoch=1))
+    assert not (tmp_path / "broken" / "classifier.pt").exists()
+    checkpoint = torch.load(tmp_path / "broken" / "checkpoints" / "classifier.ckpt", weights_only=True)
+    assert checkpoint["epoch"] == 0
+    resumed = train("broken")
+    expected, found = (read_weights(metrics["weights"]).state for metrics in (unbroken, resumed))
+    assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
+    again = train("broken")  # nothing is left to do
+    for metrics in (unbroken, resumed, again):
+        metrics.pop("weights")
+    assert unbroken == resumed == again
+    with pytest.raises(InputError, match="another configuration"):
+        train("broken", momentum=0.5)
+
+
+def test_two_processes_learn_together(folders: Path, tmp_path: Path) -> None:
+    trainer = partial(quiet_cpu_trainer, default_root_dir=tmp_path, strategy="ddp_spawn", devices=2)
+    fit = partial(fit_module, trainer=trainer, name="classifier")
+    options = {"weights": "random", "size": SIZE, "batch_size": 4, "epochs": 1}
+    metrics = train_classifier(folders, "squeezenet1_0", tmp_path, fit, **options)
+    given = build_network("squeezenet1_0", "random", 2)[0].state_dict()
+    learned = read_weights(metrics["weights"]).state
+    assert not torch.equal(learned["classifier.1.weight"], given["classifier.1.weight"])
+    assert 0 <= metrics["accuracy@1"] <= 1
+
+
+@pytest.mark.parametrize("classes", [1000, 1001])
+def test_a_backbone_sees_the_input_that_the_classifier_saw(
+    classes: int, folders: Path, tmp_path: Path
+) -> None:
+    """MobileNet weights of 1001 classes were trained on other pixels; the next classes keep to them."""
+    torch.manual_seed(0)
+    torch.save(get_model("mobilenet_v2", num_classes=classes).state_dict(), tmp_path / "given.pt")
+    options = {"weights": str(tmp_path / "given.pt"), "size": SIZE, "epochs": 1}
+    first = train_classifier(folders, "mobilenet_v2", tmp_path / "first", FIT, **options)
+    options["weights"] = first["weights"]
+    second = train_classifier(folders, "mobilenet_v2", tmp_path / "second", FIT, **options)
+    for metrics in (first, second):
+        backbone = Backbone("mobilenet_v2", weights=metrics["weights"])
+        _, mean, std = build_network("mobilenet_v2", metrics["weights"], 2)
+        expected = Backbone("mobilenet_v2", weights=str(tmp_path / "given.pt"))
+        assert torch.equal(backbone.mean, expected.mean)
+        assert torch.equal(backbone.std, expected.std)
+        image = Image.open(folders / "val" / "cat" / "0.png").resize((SIZE, SIZE))
+        seen: list[torch.Tensor] = []
+        backbone.network.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+        backbone(torch.tensor(np.asarray(image)).permute(2, 0, 1)[None])
+        finish = transforms(SIZE, mean, std)[1].transforms[2:]
+        for step in finish:
+            image = step(image)
+        assert torch.allclose(seen[0][0], image, atol=1e-5)
 
 
 def test_yaml_has_the_arguments_of_the_function() -> None:
     from inspect import signature
 
     keys = set(OmegaConf.load(REPOSITORY / "conf/classifier/default.yaml")) - {"_target_", "_partial_"}
-    assert keys == set(signature(train_classifier).parameters) - {"run_dir", "trainer"}
+    assert keys == set(signature(train_classifier).parameters) - {"run_dir", "fit"}
 
 
 GROCERIES = (
@@ -225,7 +351,7 @@ def test_the_default_recipe_learns_from_real_weights(name: str, weights: str, sh
         tmp_path / "photos",
         name,
         tmp_path,
-        trainer,
+        FIT,
         weights=str(shared / "weights" / weights),
         size=112,
         batch_size=8,
@@ -238,7 +364,7 @@ def test_the_default_recipe_learns_from_real_weights(name: str, weights: str, sh
 def test_divergence_names_the_learning_rate_and_saves_nothing(folders: Path, tmp_path: Path) -> None:
     options = {"weights": "random", "size": SIZE, "batch_size": 8, "learning_rate": 1e30, "clip_norm": None}
     with pytest.raises(InputError, match=r"classifier\.learning_rate=1e\+30: training diverged"):
-        train_classifier(folders, "alexnet", tmp_path, trainer, **options)
+        train_classifier(folders, "alexnet", tmp_path, FIT, **options)
     assert not (tmp_path / "classifier.pt").exists()
 
 
@@ -252,9 +378,9 @@ def test_the_gradient_is_clipped(folders: Path, tmp_path: Path) -> None:
         "learning_rate": 1.0,
     }
     options |= {"size": SIZE, "batch_size": 24, "epochs": 1, "clip_norm": 1e-3, "weights": "random"}
-    before = build_network("squeezenet1_0", "random", 2).state_dict()
-    metrics = train_classifier(folders, "squeezenet1_0", tmp_path, trainer, **options)
-    after = torch.load(metrics["weights"], weights_only=True)
+    before = build_network("squeezenet1_0", "random", 2)[0].state_dict()
+    metrics = train_classifier(folders, "squeezenet1_0", tmp_path, FIT, **options)
+    after = read_weights(metrics["weights"]).state
     length = sum(float((after[k] - before[k]).square().sum()) for k in before) ** 0.5
     assert length == pytest.approx(1e-3, rel=0.05)
 
@@ -262,9 +388,9 @@ def test_the_gradient_is_clipped(folders: Path, tmp_path: Path) -> None:
 def test_fine_tuning_keeps_the_statistics_of_batch_normalisation(
     trained: tuple[dict, Path], folders: Path, tmp_path: Path
 ) -> None:
-    given = torch.load(trained[0]["weights"], weights_only=True)
+    given = read_weights(trained[0]["weights"]).state
     options = {"weights": trained[0]["weights"], "size": SIZE, "batch_size": 8, "epochs": 1}
-    metrics = train_classifier(folders, "resnet18", tmp_path, trainer, **options)
-    after = torch.load(metrics["weights"], weights_only=True)
+    metrics = train_classifier(folders, "resnet18", tmp_path, FIT, **options)
+    after = read_weights(metrics["weights"]).state
     assert torch.equal(after["bn1.running_mean"], given["bn1.running_mean"])
     assert not torch.equal(after["conv1.weight"], given["conv1.weight"])

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from niphash.descriptors.weights import class_count, lay_in, read_state_dict
+from niphash.descriptors.weights import class_count, lay_in, read_weights
 from niphash.errors import InputError
 
 
@@ -25,9 +25,19 @@ def test_plain_wrapped_prefixed_and_safetensors_files_read_alike(network, tmp_pa
     )
     save_file(state, tmp_path / "safe.safetensors")
     for name in ("plain.pt", "wrapped.pth", "safe.safetensors"):
-        read = read_state_dict(tmp_path / name)
+        read = read_weights(tmp_path / name).state
         assert read.keys() == state.keys()
         assert all(torch.equal(read[k], state[k]) for k in state)
+
+
+def test_a_file_may_state_the_normalisation_of_its_input(network, tmp_path):
+    stated = {"mean": torch.tensor([0.1, 0.2, 0.3]), "std": torch.tensor([0.4, 0.5, 0.6])}
+    torch.save({"state_dict": network.state_dict(), **stated}, tmp_path / "stated.pt")
+    read = read_weights(tmp_path / "stated.pt")
+    assert torch.equal(read.mean, stated["mean"])
+    assert torch.equal(read.std, stated["std"])
+    torch.save({"state_dict": network.state_dict(), "mean": stated["mean"]}, tmp_path / "half.pt")
+    assert read_weights(tmp_path / "half.pt")[1:] == (None, None)
 
 
 class Hostile:
@@ -39,19 +49,19 @@ class Hostile:
 def test_a_file_without_a_state_dict_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "odd.pt")
     with pytest.raises(InputError, match=r"odd\.pt: holds no state dict"):
-        read_state_dict(tmp_path / "odd.pt")
+        read_weights(tmp_path / "odd.pt")
 
 
 def test_missing_broken_and_hostile_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"gone\.pt: no such file"):
-        read_state_dict(tmp_path / "gone.pt")
+        read_weights(tmp_path / "gone.pt")
     (tmp_path / "broken.pt").write_bytes(b"\x80\x02not a pickle")
     (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 64)
     (tmp_path / "hostile.pt").write_bytes(pickle.dumps(Hostile()))
     torch.save({"weight": Hostile()}, tmp_path / "hostile_zip.pt")
     for name in ("broken.pt", "broken.safetensors", "hostile.pt", "hostile_zip.pt"):
         with pytest.raises(InputError, match="cannot be read as a state dict"):
-            read_state_dict(tmp_path / name)
+            read_weights(tmp_path / name)
 
 
 def test_the_number_of_classes_is_read_off_the_head(network):

@@ -7,7 +7,10 @@ without normalisation (SqueezeNet, AlexNet) hands activations in the hundreds to
 steps would otherwise be so long that every logit ends behind a dead ReLU, or at infinity.
 """
 
+import copy
 import json
+import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, cast
@@ -15,27 +18,37 @@ from typing import Any, Self, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, Dataset
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
-from torchvision.transforms import v2
 
-from niphash.data.images import IMAGE_SUFFIXES, UnreadableImage, read_image
-from niphash.descriptors.weights import lay_in, read_state_dict
+from niphash.descriptors.class_folders import (
+    ClassBatches,
+    Sample,
+    derived_seed,
+    find_samples,
+    photos_fingerprint,
+    transforms,
+    without_unreadable,
+)
+from niphash.descriptors.describer import Skipped
+from niphash.descriptors.fingerprint import fingerprint
+from niphash.descriptors.weights import lay_in, read_weights
 from niphash.descriptors.zoo import network_of
 from niphash.errors import InputError
 
-TrainerFactory = Callable[..., pl.Trainer]
-Sample = tuple[Path, int]
+#: Fits a module on the batches of a data module: ``fit(module, batches, max_epochs=..., identity=...)``.
+Fit = Callable[..., None]
+
+log = logging.getLogger(__name__)
 
 SCHEDULES = ("cosine", "constant")
 #: Learning rates when none is given: from random weights, between torchvision's for networks with and
 #: without batch normalisation (0.1 and 0.01); from given weights.
 SCRATCH_RATE, FINE_TUNING_RATE = 0.05, 0.005
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Classifier(pl.LightningModule):
@@ -55,7 +68,12 @@ class Classifier(pl.LightningModule):
             2013); any when not given.
         keep_statistics: Whether batch normalisation uses the statistics that came with the weights in place
             of the batch's, which do not fit weights whose normalisation was folded into convolutions.
+        seed: Of what the network itself draws (dropout).
+
+    What was measured on the held-out photos after the last epoch is a buffer, and so part of checkpoints.
     """
+
+    measured: Tensor
 
     def __init__(
         self,
@@ -69,16 +87,19 @@ class Classifier(pl.LightningModule):
         schedule: str = "cosine",
         clip_norm: float | None = 1.0,
         keep_statistics: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
         self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
         self.label_smoothing, self.warmup, self.schedule = label_smoothing, warmup, schedule
-        self.clip_norm, self.keep_statistics = clip_norm, keep_statistics
+        self.clip_norm, self.keep_statistics, self.seed = clip_norm, keep_statistics, seed
         tops = [k for k in (1, 5) if k <= classes]
         self.accuracies = nn.ModuleDict(
             {f"accuracy@{k}": MulticlassAccuracy(classes, top_k=k, average="micro") for k in tops}
         )
+        self.validation_loss = MeanMetric()
+        self.register_buffer("measured", torch.full((len(tops) + 1,), torch.nan))
         self.train()
 
     def train(self, mode: bool = True) -> Self:
@@ -89,6 +110,10 @@ class Classifier(pl.LightningModule):
                 if isinstance(layer, _BatchNorm):
                     layer.eval()
         return self
+
+    def on_train_epoch_start(self) -> None:
+        """Make what the network draws depend on seed, epoch and process alone, so that a run can go on."""
+        torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank))
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Return the smoothed cross entropy of images [B, 3, H, W] and labels [B].
@@ -129,10 +154,25 @@ class Classifier(pl.LightningModule):
         logits = self.network(images)
         loss = F.cross_entropy(logits, labels)
         self._check_finite(loss)
-        self.log("classifier/validation_loss", loss, sync_dist=True)
-        for name, accuracy in self.accuracies.items():
+        self.validation_loss(loss, weight=len(labels))
+        for accuracy in self.accuracies.values():
             accuracy(logits, labels)
-            self.log(f"classifier/{name}", cast(MulticlassAccuracy, accuracy))
+        for name, metric in self._metrics().items():
+            self.log(f"classifier/{name}", metric, on_epoch=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Keep the result of this epoch."""
+        self.measured = torch.stack([metric.compute() for metric in self._metrics().values()]).detach()
+
+    def results(self) -> dict[str, float]:
+        """Return ``accuracy@1``, ``accuracy@5`` (of five classes or more) and ``validation_loss``."""
+        return dict(zip(self._metrics(), self.measured.tolist(), strict=True))
+
+    def _metrics(self) -> dict[str, Metric]:
+        return {
+            **cast(dict[str, Metric], dict(self.accuracies.items())),
+            "validation_loss": self.validation_loss,
+        }
 
     def configure_optimizers(self) -> Any:
         """Return SGD and its schedule, advanced every step."""
@@ -157,100 +197,10 @@ def schedule_factor(step: int, steps: int, warmup: float, schedule: str) -> floa
     return 0.5 * (1 + float(np.cos(np.pi * min(1.0, (step - rising) / max(1, steps - rising)))))
 
 
-class ClassFolders(Dataset[tuple[Tensor, int]]):
-    """Photos with the number of their class, through a transform."""
-
-    def __init__(self, samples: list[Sample], transform: Callable[[Image.Image], Tensor]) -> None:
-        self.samples, self.transform = samples, transform
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return image [3, H, W] and label.
-
-        Raises:
-            InputError: the photo cannot be read.
-        """
-        path, label = self.samples[index]
-        try:
-            return self.transform(read_image(path, str(path))), label
-        except UnreadableImage as error:
-            raise InputError(f"{error}; remove this file from the class folders") from error
-
-
-def find_samples(
-    root: Path | str, validation: float, seed: int
-) -> tuple[list[str], list[Sample], list[Sample]]:
-    """Find the photos of class folders.
-
-    ``root`` holds ``train/<class>/...`` and ``val/<class>/...`` (the ImageNet layout), or ``<class>/...``,
-    of which a random share ``validation`` of every class (at least one photo) is held out.
-
-    Returns:
-        The class names in alphabetical order, the photos to train on and the photos to validate on.
-
-    Raises:
-        InputError: no such folder, one class only, an empty class, a class in ``val`` that ``train`` lacks.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"classifier.root={root}: no such folder; name one with a folder for each class")
-    train, held_out = root / "train", root / "val"
-    if train.is_dir() != held_out.is_dir():
-        missing = held_out if train.is_dir() else train
-        raise InputError(f"{missing}: no such folder; the ImageNet layout needs both train and val")
-    by_class = _photos_by_class(train if train.is_dir() else root)
-    classes = sorted(by_class)
-    if len(classes) < 2:
-        raise InputError(f"{root}: holds {len(classes)} class folder(s); a classifier needs at least two")
-    if train.is_dir():
-        unknown = sorted(set(_photos_by_class(held_out)) - set(classes))
-        if unknown:
-            raise InputError(f"{held_out / unknown[0]}: this class is not in {train}; add or remove it")
-        return classes, _label(by_class, classes), _label(_photos_by_class(held_out), classes)
-    rng = np.random.default_rng(seed)
-    kept: dict[str, list[Path]] = {}
-    split: dict[str, list[Path]] = {}
-    for name in classes:
-        photos = by_class[name]
-        if len(photos) < 2:
-            raise InputError(f"{root / name}: one photo only; a class needs two, one of them to validate on")
-        order = rng.permutation(len(photos))
-        count = min(len(photos) - 1, max(1, round(validation * len(photos))))
-        split[name] = [photos[i] for i in order[:count]]
-        kept[name] = [photos[i] for i in order[count:]]
-    return classes, _label(kept, classes), _label(split, classes)
-
-
-def _photos_by_class(root: Path) -> dict[str, list[Path]]:
-    photos = {
-        folder.name: sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        for folder in sorted(root.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
-    }
-    empty = [name for name, found in photos.items() if not found]
-    if empty:
-        raise InputError(f"{root / empty[0]}: no image in this class folder; fill it or remove it")
-    return photos
-
-
-def _label(by_class: dict[str, list[Path]], classes: list[str]) -> list[Sample]:
-    return [(path, label) for label, name in enumerate(classes) for path in by_class.get(name, [])]
-
-
-def transforms(size: int) -> tuple[Callable[[Image.Image], Tensor], Callable[[Image.Image], Tensor]]:
-    """Return torchvision's usual transforms to [3, size, size]: augmenting to train, plain to validate."""
-    finish = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
-    train = v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), *finish])
-    validate = v2.Compose([v2.Resize(round(size / 0.875), antialias=True), v2.CenterCrop(size), *finish])
-    return train, validate
-
-
 def build_network(
     name: str, weights: str, classes: int, data_dir: Path | str | None = None, seed: int = 0
-) -> nn.Module:
-    """Return a torchvision network for ``classes`` classes.
+) -> tuple[nn.Module, list[float], list[float]]:
+    """Return a torchvision network for ``classes`` classes, and the RGB mean and deviation of its input.
 
     Args:
         name: The network's name in torchvision.
@@ -261,28 +211,33 @@ def build_network(
         seed: Of random weights.
 
     Raises:
-        InputError: no such network, or the state dict of another architecture.
+        InputError: no such network, weights that cannot be had or read, those of another architecture, or
+            NaN in them.
     """
-    zoo = network_of("torchvision", name)
+    zoo = network_of("torchvision", name, "classifier")
+    given = None if weights in ("default", "random") else read_weights(weights, "classifier.weights")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = zoo.build(classes)
+    mean, std = (list(values) for values in zoo.normalisation(given))
     if weights == "random":
-        return network
-    state = zoo.pretrained(data_dir) if weights == "default" else read_state_dict(weights)
+        return network, mean, std
+    state = zoo.pretrained(data_dir) if given is None else given.state
+    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+        raise InputError(f"classifier.weights={weights}: holds NaN or infinite values; give other weights")
     with torch.device("meta"):
         as_trained = zoo.build(zoo.class_count(state)).state_dict()
     needed = {key for key, tensor in network.state_dict().items() if as_trained[key].shape == tensor.shape}
     body = {key: tensor for key, tensor in state.items() if key in needed or key not in as_trained}
-    lay_in(network, body, needed, f"classifier.weights={weights}", name)
-    return network
+    lay_in(network, body, needed, f"classifier.weights={weights}", name, "classifier.name")
+    return network, mean, std
 
 
 def train_classifier(
     root: Path | str,
     name: str,
     run_dir: Path | str,
-    trainer: TrainerFactory,
+    fit: Fit,
     weights: str = "default",
     data_dir: Path | str | None = None,
     size: int = 224,
@@ -301,14 +256,16 @@ def train_classifier(
 ) -> dict[str, Any]:
     """Train or fine-tune a network on class folders and save its weights.
 
-    Writes ``<run_dir>/classifier.pt``, a plain state dict that ``backbone.weights`` takes, and
-    ``<run_dir>/classes.json``, the names of the classes in the order of the outputs.
+    Writes ``<run_dir>/classifier.pt`` (``state_dict``, and the ``mean`` and ``std`` of the input), which
+    ``backbone.weights`` takes, and ``<run_dir>/classes.json``, the names of the classes in the order of the
+    outputs. A photo that cannot be read is skipped and named.
 
     Args:
         root: Class folders, see :func:`find_samples`.
         name: A network of torchvision.
         run_dir: Where the results go.
-        trainer: Makes the Lightning trainer.
+        fit: Trains the module, or goes on where a run with the same identity stopped; see
+            :func:`niphash.hashing.training.fit_module`.
         weights: To start from, see :func:`build_network`.
         data_dir: Where downloaded weights go.
         size: Side of the input, pixels.
@@ -327,61 +284,110 @@ def train_classifier(
 
     Returns:
         ``accuracy@1``, ``accuracy@5`` (with five classes or more) and ``validation_loss`` after the last
-        epoch, the numbers of ``classes`` and of photos (``train``, ``validation``), and the file ``weights``.
+        epoch, the numbers of ``classes`` and of photos (``train``, ``validation``), ``images`` (``read``,
+        ``skipped``, ``skipped_files`` with their reasons) and the file ``weights``.
 
     Raises:
         InputError: the folders, the name, the weights or a number cannot be used, or training diverged.
     """
     if learning_rate is None:
         learning_rate = SCRATCH_RATE if weights == "random" else FINE_TUNING_RATE
-    _check(size=size, batch_size=batch_size, epochs=epochs, learning_rate=learning_rate)
+    _check_whole(size=(size, 1), batch_size=(batch_size, 1), epochs=(epochs, 1))
+    _check_whole(workers=(workers, 0), seed=(seed, 0))
+    _check_range(learning_rate, "learning_rate", "above 0", lambda x: x > 0)
+    _check_range(validation, "validation", "above 0 and below 1", lambda x: 0 < x < 1)
+    _check_range(momentum, "momentum", "from 0 to below 1", lambda x: 0 <= x < 1)
+    _check_range(weight_decay, "weight_decay", "from 0 on", lambda x: x >= 0)
+    _check_range(label_smoothing, "label_smoothing", "from 0 to below 1", lambda x: 0 <= x < 1)
+    _check_range(warmup, "warmup", "from 0 to 1", lambda x: 0 <= x <= 1)
+    if clip_norm is not None:
+        _check_range(clip_norm, "clip_norm", "above 0, or null", lambda x: x > 0)
     if schedule not in SCHEDULES:
         raise InputError(f"classifier.schedule={schedule}: choose one of {', '.join(SCHEDULES)}")
-    classes, train, held_out = find_samples(root, validation, seed)
-    network = build_network(name, str(weights), len(classes), data_dir, seed)
+    classes, train, held_out = find_samples(str(root), validation, seed)
+    network, mean, std = build_network(str(name), str(weights), len(classes), data_dir, seed)
     recipe = (learning_rate, momentum, weight_decay, label_smoothing, warmup, schedule, clip_norm)
-    module = Classifier(network, len(classes), *recipe, keep_statistics=weights != "random")
-    augment, plain = transforms(size)
-    made = trainer(max_epochs=epochs)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        made.fit(
-            module,
-            _loader(ClassFolders(train, augment), min(batch_size, len(train)), workers, shuffle=True),
-            _loader(ClassFolders(held_out, plain), batch_size, workers, shuffle=False),
-        )
-    run_dir = Path(run_dir)
-    path = run_dir / "classifier.pt"
-    if made.is_global_zero:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        torch.save({key: tensor.cpu() for key, tensor in module.network.state_dict().items()}, path)
-        (run_dir / "classes.json").write_text(json.dumps(classes, indent=1))
-    logged = {
-        key.removeprefix("classifier/"): float(value)
-        for key, value in made.callback_metrics.items()
-        if key.startswith(("classifier/accuracy", "classifier/validation"))
+    module = Classifier(network, len(classes), *recipe, keep_statistics=weights != "random", seed=seed)
+    _check_size(module, str(name), size, min(batch_size, len(train)))
+    train, held_out, skipped = _readable(train, held_out, classes)
+    batches = ClassBatches(train, held_out, *transforms(size, mean, std), batch_size, workers, seed)
+    identity = {
+        "network": [name, fingerprint({}, network.state_dict(), ())],
+        "photos": photos_fingerprint([*train, *held_out]),
+        "input": [size, batch_size, len(train), mean, std],
+        "recipe": [epochs, *recipe, seed],
     }
+    with torch.random.fork_rng():
+        fit(module, batches, max_epochs=epochs, identity=identity)
+    path = Path(run_dir) / "classifier.pt"
+    normalisation = {"mean": torch.tensor(mean), "std": torch.tensor(std)}
+    _save({"state_dict": module.network.state_dict(), **normalisation}, classes, path)
     return {
-        **logged,
+        **module.results(),
         "classes": len(classes),
         "train": len(train),
         "validation": len(held_out),
+        "images": {
+            "read": len(train) + len(held_out),
+            "skipped": len(skipped),
+            "skipped_files": [{"id": photo.image_id, "reason": photo.reason} for photo in skipped],
+        },
         "weights": str(path),
     }
 
 
-def _loader(photos: ClassFolders, batch_size: int, workers: int, shuffle: bool) -> DataLoader:
-    return DataLoader(
-        photos,
-        batch_size,
-        shuffle=shuffle,
-        num_workers=workers,
-        # a batch of one photo has no batch statistics
-        drop_last=shuffle and len(photos) % batch_size == 1,
-    )
+@rank_zero_only
+def _save(weights: dict[str, Any], classes: list[str], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(weights, path)
+    (path.parent / "classes.json").write_text(json.dumps(classes, indent=1))
 
 
-def _check(**numbers: float) -> None:
-    for key, value in numbers.items():
-        if not value > 0:
-            raise InputError(f"classifier.{key}={value}: give a number above 0")
+def _readable(
+    train: list[Sample], held_out: list[Sample], classes: list[str]
+) -> tuple[list[Sample], list[Sample], list[Skipped]]:
+    """Return both parts without the photos that cannot be read, and those.
+
+    Raises:
+        InputError: a class is left without a photo to train on, or none is left to validate on.
+    """
+    train, broken = without_unreadable(train)
+    held_out, broken_held_out = without_unreadable(held_out)
+    skipped = [*broken, *broken_held_out]
+    for photo in skipped:
+        log.warning("photo skipped: %s (%s)", photo.image_id, photo.reason)
+    missing = sorted(set(range(len(classes))) - {label for _, label in train})
+    if missing or not held_out:
+        what = f"of class {classes[missing[0]]} to train on" if missing else "to validate on"
+        why = f"{skipped[0].image_id} ({skipped[0].reason})"
+        raise InputError(f"classifier.root: no photo {what} can be read, the first that cannot is {why}")
+    return train, held_out, skipped
+
+
+def _check_size(module: Classifier, name: str, size: int, batch_size: int) -> None:
+    """Send a batch without content through a copy of the network.
+
+    Raises:
+        InputError: the network takes no such input.
+    """
+    trial = copy.deepcopy(module.network).to("meta")
+    try:
+        trial(torch.empty(batch_size, 3, size, size, device="meta"))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"classifier.size={size}: {name} cannot learn from {batch_size} photos of {size} x {size} pixels "
+            f"({reason}); choose another size"
+        ) from error
+
+
+def _check_whole(**options: tuple[Any, int]) -> None:
+    for key, (value, least) in options.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise InputError(f"classifier.{key}={value}: give a whole number from {least} on")
+
+
+def _check_range(value: Any, key: str, words: str, fits: Callable[[float], bool]) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not fits(value):
+        raise InputError(f"classifier.{key}={value}: give a number {words}")

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from niphash.descriptors.input import check_mode
-from niphash.descriptors.weights import lay_in, read_state_dict
-from niphash.descriptors.zoo import network_of
+from niphash.descriptors.weights import lay_in, read_weights
+from niphash.descriptors.zoo import SLIM_CLASSES, network_of
 from niphash.errors import InputError
 
-#: Classes of a TensorFlow-slim head: ImageNet's and the background.
-SLIM_CLASSES = 1001
 #: The papers' names of layers (pool5, and fc6 to fc8 after ReLU), by the start of the network's name.
 ALIASES = {
     "alexnet": {"pool5": "features", "fc6": "classifier.2", "fc7": "classifier.5", "fc8": "classifier.6"},
@@ -46,7 +44,8 @@ class Backbone(nn.Module):
         sizes: Several sides, whose descriptors are averaged; takes the place of ``size``.
         input: How a photo is laid on the input: ``crop``, ``squash``, ``pad`` or ``aspect``.
         mean: RGB mean taken off pixels scaled to [0, 1]; by default what the weights were trained with
-            (ImageNet's; 0.5 for a state dict of 1001 classes, as TensorFlow-slim trains them).
+            (what their file states; 0.5 for a state dict of 1001 classes, as TensorFlow-slim trains them;
+            else ImageNet's).
         std: RGB deviation that they are then divided by; default as for ``mean``.
         token: What a transformer gives: its ``patch`` tokens as a map, or its ``class`` token.
         seed: Seed of random weights.
@@ -82,13 +81,15 @@ class Backbone(nn.Module):
         self.name, self.library, self.input, self.token = name, library, input, token
         self.wanted_layer = layer
         source = network_of(library, name)
-        state = None if weights in ("default", "random", "none") else read_state_dict(weights)
+        given = None if weights in ("default", "random", "none") else read_weights(weights)
+        state = None if given is None else given.state
         classes = source.class_count(state)
+        own_mean, own_std = source.normalisation(given)
         slim = classes == SLIM_CLASSES
         native = source.size + 1 if slim and source.size % 32 == 0 else source.size
         self.register_buffer("sizes", torch.tensor(_sides(sizes or [size or native])))
-        self.register_buffer("mean", _rgb("mean", mean, (0.5,) if slim else source.mean))
-        self.register_buffer("std", _rgb("std", std, (0.5,) if slim else source.std))
+        self.register_buffer("mean", _rgb("mean", mean, own_mean))
+        self.register_buffer("std", _rgb("std", std, own_std))
         self._build(classes, source.size, seed)
         if weights == "default":
             state = dict(source.pretrained(data_dir))

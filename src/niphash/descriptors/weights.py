@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +14,37 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.", "network.", "backbone.")
 
 
-def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+class Weights(NamedTuple):
+    """What a file of weights holds.
+
+    Attributes:
+        state: The state dict.
+        mean: float [3], the RGB mean taken off the pixels in [0, 1] that the weights were trained on, where
+            the file says (those of ``stage=classifier`` do).
+        std: float [3], the RGB deviation that those were divided by; given when ``mean`` is.
+    """
+
+    state: dict[str, Tensor]
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+
+def read_weights(path: Path | str, option: str = "backbone.weights") -> Weights:
     """Return the tensors of a ``.safetensors`` file or of a file written by ``torch.save``, on the CPU.
 
     Nothing but tensors and plain containers is unpickled. Wrappers (``{"state_dict": ...}``) and prefixes
     that every name shares (``module.``) are taken off.
+
+    Args:
+        path: The file.
+        option: What named it, for messages.
 
     Raises:
         InputError: the file is missing, unreadable, or holds no state dict.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(
-            f"backbone.weights={path}: no such file; name a state dict (.pt, .pth or .safetensors)"
-        )
+        raise InputError(f"{option}={path}: no such file; name a state dict (.pt, .pth or .safetensors)")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -36,13 +54,22 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file provokes
         raise InputError(
-            f"backbone.weights={path}: cannot be read as a state dict ({type(error).__name__}); "
+            f"{option}={path}: cannot be read as a state dict ({type(error).__name__}); "
             "save one with torch.save(network.state_dict(), ...) or as safetensors"
         ) from error
     state = _unwrap(content)
     if state is None:
-        raise InputError(f"backbone.weights={path}: holds no state dict (a mapping of names to tensors)")
-    return _without_prefix(state)
+        raise InputError(f"{option}={path}: holds no state dict (a mapping of names to tensors)")
+    return Weights(_without_prefix(state), *_normalisation(content))
+
+
+def _normalisation(content: object) -> tuple[Tensor, Tensor] | tuple[()]:
+    """Return the mean and the deviation that stand beside the state dict; nothing where they do not."""
+    if not isinstance(content, Mapping):
+        return ()
+    stated = [content.get(name) for name in ("mean", "std")]
+    mean, std = (values if isinstance(values, Tensor) and values.shape == (3,) else None for values in stated)
+    return () if mean is None or std is None else (mean, std)
 
 
 def _unwrap(content: object) -> dict[str, Tensor] | None:
@@ -84,7 +111,14 @@ def class_count(state: Mapping[str, Tensor], default_shapes: Mapping[str, torch.
     return counts.pop() if len(counts) == 1 else default
 
 
-def lay_in(network: nn.Module, state: Mapping[str, Tensor], needed: set[str], source: str, name: str) -> None:
+def lay_in(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    needed: set[str],
+    source: str,
+    name: str,
+    choice: str = "backbone",
+) -> None:
     """Copy ``state`` into ``network``.
 
     Args:
@@ -93,6 +127,7 @@ def lay_in(network: nn.Module, state: Mapping[str, Tensor], needed: set[str], so
         needed: Names without which the network cannot run as far as its layer.
         source: Where the state comes from, for the message.
         name: The architecture, for the message.
+        choice: The option that names the architecture, for the message.
 
     Raises:
         InputError: the state belongs to another architecture.
@@ -110,6 +145,6 @@ def lay_in(network: nn.Module, state: Mapping[str, Tensor], needed: set[str], so
     if wrong:
         raise InputError(
             f"{source}: not the weights of {name} ({wrong[0]}, {len(wrong)} such differences); "
-            "give the state dict of this architecture or change backbone"
+            f"give the state dict of this architecture or change {choice}"
         )
     network.load_state_dict(dict(state), strict=False)

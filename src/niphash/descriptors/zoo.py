@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from niphash.descriptors.weights import class_count
+from niphash.descriptors.weights import Weights, class_count
 from niphash.errors import InputError
 
 #: Classes of an ImageNet head; TensorFlow-slim's heads have one more, the background.
 IMAGENET_CLASSES = 1000
+SLIM_CLASSES = 1001
 
 
 class Zoo(ABC):
@@ -24,15 +25,17 @@ class Zoo(ABC):
         size: Side of the input its pretrained weights were trained for, pixels.
         mean: RGB mean that its pretrained weights expect to be taken off, of pixels in [0, 1].
         std: RGB deviation that they expect to be divided by.
+        part: The part of the configuration that names the network (``backbone``), for messages.
     """
 
     library: str
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, part: str = "backbone") -> None:
+        self.part = part
         if name not in self.names():
             near = difflib.get_close_matches(name, self.names(), 5) or self.names()
             raise InputError(
-                f"backbone.name={name}: {self.library} has no such network; it has {', '.join(near)}"
+                f"{part}.name={name}: {self.library} has no such network; it has {', '.join(near)}"
             )
         self.name = name
         self.size: int = 224
@@ -63,12 +66,25 @@ class Zoo(ABC):
         """Return the number of classes that ``state`` was trained for."""
         return IMAGENET_CLASSES if state is None else class_count(state, self.shapes(), IMAGENET_CLASSES)
 
+    def normalisation(self, weights: Weights | None) -> tuple[Sequence[float], Sequence[float]]:
+        """Return the RGB mean and deviation that weights were trained with.
+
+        Args:
+            weights: The content of a file, which may state them; without them, TensorFlow-slim's 0.5 for 1001
+                classes, else the library's. ``None``: pretrained or random weights.
+        """
+        if weights is not None and weights.mean is not None and weights.std is not None:
+            return weights.mean.tolist(), weights.std.tolist()
+        if weights is not None and self.class_count(weights.state) == SLIM_CLASSES:
+            return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+        return self.mean, self.std
+
     def _unavailable(self, error: Exception) -> InputError:
         reason = " ".join(str(error).split())[:200]
         return InputError(
-            f"backbone.weights=default: the pretrained weights of {self.name} cannot be downloaded "
-            f"({reason}); connect to the network once, or give backbone.weights=<path to a state dict> "
-            "or backbone.weights=random"
+            f"{self.part}.weights=default: the pretrained weights of {self.name} cannot be downloaded "
+            f"({reason}); connect to the network once, or give {self.part}.weights=<path to a state dict> "
+            f"or {self.part}.weights=random"
         )
 
 
@@ -77,8 +93,8 @@ class Torchvision(Zoo):
 
     library = "torchvision"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, part: str = "backbone") -> None:
+        super().__init__(name, part)
         from torchvision.models import get_model_weights
 
         self._weights = get_model_weights(name).DEFAULT
@@ -120,13 +136,13 @@ class Timm(Zoo):
 
     library = "timm"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, part: str = "backbone") -> None:
         try:
             import timm
         except ImportError as error:
             raise InputError("backbone=timm: timm is not installed; pip install 'niphash[timm]'") from error
         self._timm = timm
-        super().__init__(name)
+        super().__init__(name, part)
         config = timm.get_pretrained_cfg(name)
         self.size = config.input_size[-1] if config is not None else 224
         self.mean = config.mean if config is not None else (0.485, 0.456, 0.406)
@@ -155,12 +171,12 @@ class Timm(Zoo):
 LIBRARIES: dict[str, type[Zoo]] = {"torchvision": Torchvision, "timm": Timm}
 
 
-def network_of(library: str, name: str) -> Zoo:
-    """Return the network ``name`` of ``library``.
+def network_of(library: str, name: str, part: str = "backbone") -> Zoo:
+    """Return the network ``name`` of ``library``, asked for by a part of the configuration.
 
     Raises:
         InputError: there is no such library or network.
     """
     if library not in LIBRARIES:
-        raise InputError(f"backbone.library={library}: choose one of {', '.join(LIBRARIES)}")
-    return LIBRARIES[library](name)
+        raise InputError(f"{part}.library={library}: choose one of {', '.join(LIBRARIES)}")
+    return LIBRARIES[library](name, part)
