@@ -61,6 +61,8 @@ def small(script: str, overrides: list[str]) -> list[str]:
     """Return the overrides that make a training run small."""
     if script != "train.py":
         return []
+    if "stage=classifier" in overrides:
+        return ["classifier.size=64", "classifier.epochs=1"]
     extra = ["fit.limit=160"]
     if not any(word.startswith("data=") for word in overrides):
         extra += ["data.objects=12", "data.views=2", "data.distractors=8", "data.fit=160"]
