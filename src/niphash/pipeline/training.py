@@ -98,7 +98,8 @@ def train(
         with watch.time("fit"):
             hasher.fit(_rows(described, fitted), pairs_among(pairs, fitted), trainer, validation)
     model = Model(describer, hasher, _model_config(cfg), *_record(cfg, describer, hasher, fit_set))
-    writes = rank_zero_only.rank == 0  # torchrun and SLURM start this whole program once a process
+    # torchrun and SLURM start this whole program once a process
+    writes = getattr(rank_zero_only, "rank", 0) == 0
     if writes:
         model.save(run_dir / "model")
     entries, measurements = [], []
