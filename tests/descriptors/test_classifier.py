@@ -368,6 +368,16 @@ def test_divergence_names_the_learning_rate_and_saves_nothing(folders: Path, tmp
     assert not (tmp_path / "classifier.pt").exists()
 
 
+def test_a_network_without_a_gradient_is_refused(folders: Path, tmp_path: Path) -> None:
+    dead = get_model("squeezenet1_0", num_classes=2)
+    torch.nn.init.constant_(dead.classifier[1].bias, -1e6)  # before the ReLU that ends the network
+    torch.save(dead.state_dict(), tmp_path / "dead.pt")
+    options = {"weights": str(tmp_path / "dead.pt"), "size": SIZE, "epochs": 1}
+    with pytest.raises(InputError, match=r"^classifier\.learning_rate=0\.005: the network died"):
+        train_classifier(folders, "squeezenet1_0", tmp_path, FIT, **options)
+    assert not (tmp_path / "classifier.pt").exists()
+
+
 def test_the_gradient_is_clipped(folders: Path, tmp_path: Path) -> None:
     """One step of plain SGD from a constant rate goes no farther than rate times norm."""
     options = {

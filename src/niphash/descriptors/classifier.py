@@ -99,6 +99,7 @@ class Classifier(pl.LightningModule):
             {f"accuracy@{k}": MulticlassAccuracy(classes, top_k=k, average="micro") for k in tops}
         )
         self.validation_loss = MeanMetric()
+        self.alive = True
         self.register_buffer("measured", torch.full((len(tops) + 1,), torch.nan))
         self.train()
 
@@ -114,6 +115,7 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Make what the network draws depend on seed, epoch and process alone, so that a run can go on."""
         torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank))
+        self.alive = False
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Return the smoothed cross entropy of images [B, 3, H, W] and labels [B].
@@ -140,7 +142,9 @@ class Classifier(pl.LightningModule):
             )
 
     def configure_gradient_clipping(self, optimizer: Any, *trainers_own: Any, **options: Any) -> None:
-        """Bound the norm of the gradient."""
+        """Bound the norm of the gradient, and note whether there is any."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.alive = self.alive or any(bool(gradient.any()) for gradient in gradients)
         if self.clip_norm is not None:
             self.clip_gradients(optimizer, self.clip_norm, "norm")
 
@@ -161,7 +165,16 @@ class Classifier(pl.LightningModule):
             self.log(f"classifier/{name}", metric, on_epoch=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Keep the result of this epoch."""
+        """Keep the result of this epoch.
+
+        Raises:
+            InputError: no step of the epoch had a gradient (SqueezeNet ends in a ReLU, which can die).
+        """
+        if not (self.trainer.sanity_checking or self.alive):
+            raise InputError(
+                f"classifier.learning_rate={self.learning_rate}: the network died (no gradient in epoch "
+                f"{self.current_epoch + 1}); give a lower rate, or other classifier.weights to start from"
+            )
         self.measured = torch.stack([metric.compute() for metric in self._metrics().values()]).detach()
 
     def results(self) -> dict[str, float]:
