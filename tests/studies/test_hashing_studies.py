@@ -306,7 +306,7 @@ def test_distractors_are_named_and_have_no_published_numbers(place: Path, tmp_pa
 
 
 def test_views_are_the_matches_of_methods_that_need_pairs(place: Path):
-    bench = hashing_bench(configured(place))
+    bench = hashing_bench(configured(place, "fit.views=1"))
     assert len(bench.photos) == 40
     assert len(bench.with_views) == 80
     np.testing.assert_array_equal(bench.pairs, [[row, row + 40] for row in range(40)])
@@ -316,7 +316,7 @@ def test_views_are_the_matches_of_methods_that_need_pairs(place: Path):
 def test_unreadable_photos_are_left_out(place: Path, tmp_path: Path):
     root = write_objects(tmp_path / "photos", objects=3, views=3)
     (root / "object01" / "view1.jpg").write_bytes(b"no photo")
-    bench = hashing_bench(configured(place, f"data.root={root}"))
+    bench = hashing_bench(configured(place, f"data.root={root}", "fit.views=1"))
     assert len(bench.photos) == len(bench.queries) == len(bench.bench.task.queries) == 8
     assert bench.readable.sum() == 8
     assert len(bench.database) == 9
