@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--descriptors", nargs="+", default=list(DESCRIPTORS), choices=DESCRIPTORS)
     parser.add_argument("--methods", nargs="+", default=METHODS, help="see above")
     parser.add_argument("--bits", nargs="+", type=int, default=[64, 256])
-    parser.add_argument("--views", type=int, default=1, help="random views of each fit photo")
+    parser.add_argument("--views", type=int, default=2, help="random views of each fit photo")
     parser.add_argument("--database", default="fold", choices=["fold", "all"], help="what is searched")
     parser.add_argument("--against", default="itq", help="the method that ratios are to")
     parser.add_argument("--seed", type=int, default=0)
