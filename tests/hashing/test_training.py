@@ -142,6 +142,12 @@ def test_a_training_that_diverges_says_so_and_leaves_no_checkpoint(tmp_path, mon
     stack(layers=[], visible="binary").fit(descriptors(), trainer=factory(tmp_path))
 
 
+def test_a_sentence_said_in_a_spawned_process_reaches_the_user(tmp_path):
+    with pytest.raises(InputError) as caught:
+        stack().fit(descriptors()[:2], trainer=factory(tmp_path, strategy="ddp_spawn", devices=3))
+    assert str(caught.value).startswith("2 fit descriptors are too few for 3 processes; ask for fewer")
+
+
 def test_without_a_trainer_nothing_is_written(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     stack().fit(descriptors())

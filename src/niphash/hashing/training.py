@@ -15,6 +15,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from niphash.descriptors.cnn_describer import has_fast_bf16
 from niphash.errors import InputError
@@ -69,12 +70,7 @@ def fit_module(
         if resume is not None:
             _check_identity(resume, text)
         module.train()
-        try:
-            made.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
-        except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
-            if made.interrupted:
-                raise KeyboardInterrupt from None
-            raise
+        _run(made, module, batches, resume)
     module.to("cpu").eval()
     if not all(bool(t.isfinite().all()) for t in itertools.chain(module.parameters(), module.buffers())):
         if trainer is not None:
@@ -190,6 +186,26 @@ class StageProgress(pl.Callback):
         if self._steps is not None:
             self._steps.close()
         self._steps = None
+
+
+def _run(
+    trainer: pl.Trainer, module: pl.LightningModule, batches: pl.LightningDataModule, resume: Path | None
+) -> None:
+    """Fit, and let what ended it be heard: an interrupt, or the error that a user is meant to read."""
+    try:
+        trainer.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    except ProcessRaisedException as error:
+        raise _said_by_child(error) from error
+
+
+def _said_by_child(error: ProcessRaisedException) -> Exception:
+    """Return the InputError that ended a spawned process, else the error as it came, with its traceback."""
+    kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
+    return InputError(sentence) if kind == f"{InputError.__module__}.{InputError.__name__}" else error
 
 
 def _check_identity(path: Path, identity: str) -> None:
