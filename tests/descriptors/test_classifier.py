@@ -11,7 +11,8 @@ from torchvision.models import get_model
 
 from niphash.data.sample_pictures import read_photo
 from niphash.descriptors.class_folders import ClassPhotos, find_samples, transforms
-from niphash.descriptors.classifier import Classifier, build_network, schedule_factor, train_classifier
+from niphash.descriptors.classifier import Classifier, build_network, schedule_factor
+from niphash.descriptors.classifier_training import train_classifier
 from niphash.descriptors.cnn import Backbone
 from niphash.descriptors.weights import read_weights
 from niphash.errors import InputError

@@ -1,4 +1,4 @@
-"""The classifier stage: train or fine-tune a torchvision network on class folders; its weights then describe.
+"""A torchvision network that learns classes: its weights afterwards describe photos.
 
 The recipe is torchvision's reference one (``references/classification``): random resized crop and flip,
 SGD with momentum, label smoothing, linear warm-up and cosine decay. Given weights are fine-tuned at a lower
@@ -7,48 +7,24 @@ without normalisation (SqueezeNet, AlexNet) hands activations in the hundreds to
 steps would otherwise be so long that every logit ends behind a dead ReLU, or at infinity.
 """
 
-import copy
-import json
-import logging
-import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from niphash.descriptors.class_folders import (
-    ClassBatches,
-    Sample,
-    derived_seed,
-    find_samples,
-    photos_fingerprint,
-    transforms,
-    without_unreadable,
-)
-from niphash.descriptors.describer import Skipped
-from niphash.descriptors.fingerprint import fingerprint
+from niphash.descriptors.class_folders import derived_seed
 from niphash.descriptors.weights import lay_in, read_weights
 from niphash.descriptors.zoo import network_of
 from niphash.errors import InputError
 
-#: Fits a module on the batches of a data module: ``fit(module, batches, max_epochs=..., identity=...)``.
-Fit = Callable[..., None]
-
-log = logging.getLogger(__name__)
-
 SCHEDULES = ("cosine", "constant")
-#: Learning rates when none is given: from random weights, between torchvision's for networks with and
-#: without batch normalisation (0.1 and 0.01); from given weights.
-SCRATCH_RATE, FINE_TUNING_RATE = 0.05, 0.005
 
 
 class Classifier(pl.LightningModule):
@@ -244,163 +220,3 @@ def build_network(
     body = {key: tensor for key, tensor in state.items() if key in needed or key not in as_trained}
     lay_in(network, body, needed, f"classifier.weights={weights}", name, "classifier.name")
     return network, mean, std
-
-
-def train_classifier(
-    root: Path | str,
-    name: str,
-    run_dir: Path | str,
-    fit: Fit,
-    weights: str = "default",
-    data_dir: Path | str | None = None,
-    size: int = 224,
-    batch_size: int = 32,
-    epochs: int = 10,
-    validation: float = 0.1,
-    workers: int = 0,
-    seed: int = 0,
-    learning_rate: float | None = None,
-    momentum: float = 0.9,
-    weight_decay: float = 1e-4,
-    label_smoothing: float = 0.1,
-    warmup: float = 0.05,
-    schedule: str = "cosine",
-    clip_norm: float | None = 1.0,
-) -> dict[str, Any]:
-    """Train or fine-tune a network on class folders and save its weights.
-
-    Writes ``<run_dir>/classifier.pt`` (``state_dict``, and the ``mean`` and ``std`` of the input), which
-    ``backbone.weights`` takes, and ``<run_dir>/classes.json``, the names of the classes in the order of the
-    outputs. A photo that cannot be read is skipped and named.
-
-    Args:
-        root: Class folders, see :func:`find_samples`.
-        name: A network of torchvision.
-        run_dir: Where the results go.
-        fit: Trains the module, or goes on where a run with the same identity stopped; see
-            :func:`niphash.hashing.training.fit_module`.
-        weights: To start from, see :func:`build_network`.
-        data_dir: Where downloaded weights go.
-        size: Side of the input, pixels.
-        batch_size: Photos a step and process.
-        epochs: Passes over the training photos.
-        validation: Share held out where there is no ``val`` folder.
-        workers: Processes that read photos.
-        seed: Of the split, the head, the order and the augmentation.
-        learning_rate: See :class:`Classifier`, as for the rest; by default lower from given weights.
-        momentum: As above.
-        weight_decay: As above.
-        label_smoothing: As above.
-        warmup: As above.
-        schedule: As above.
-        clip_norm: As above.
-
-    Returns:
-        ``accuracy@1``, ``accuracy@5`` (with five classes or more) and ``validation_loss`` after the last
-        epoch, the numbers of ``classes`` and of photos (``train``, ``validation``), ``images`` (``read``,
-        ``skipped``, ``skipped_files`` with their reasons) and the file ``weights``.
-
-    Raises:
-        InputError: the folders, the name, the weights or a number cannot be used, or training diverged.
-    """
-    if learning_rate is None:
-        learning_rate = SCRATCH_RATE if weights == "random" else FINE_TUNING_RATE
-    _check_whole(size=(size, 1), batch_size=(batch_size, 1), epochs=(epochs, 1))
-    _check_whole(workers=(workers, 0), seed=(seed, 0))
-    _check_range(learning_rate, "learning_rate", "above 0", lambda x: x > 0)
-    _check_range(validation, "validation", "above 0 and below 1", lambda x: 0 < x < 1)
-    _check_range(momentum, "momentum", "from 0 to below 1", lambda x: 0 <= x < 1)
-    _check_range(weight_decay, "weight_decay", "from 0 on", lambda x: x >= 0)
-    _check_range(label_smoothing, "label_smoothing", "from 0 to below 1", lambda x: 0 <= x < 1)
-    _check_range(warmup, "warmup", "from 0 to 1", lambda x: 0 <= x <= 1)
-    if clip_norm is not None:
-        _check_range(clip_norm, "clip_norm", "above 0, or null", lambda x: x > 0)
-    if schedule not in SCHEDULES:
-        raise InputError(f"classifier.schedule={schedule}: choose one of {', '.join(SCHEDULES)}")
-    classes, train, held_out = find_samples(str(root), validation, seed)
-    network, mean, std = build_network(str(name), str(weights), len(classes), data_dir, seed)
-    recipe = (learning_rate, momentum, weight_decay, label_smoothing, warmup, schedule, clip_norm)
-    module = Classifier(network, len(classes), *recipe, keep_statistics=weights != "random", seed=seed)
-    _check_size(module, str(name), size, min(batch_size, len(train)))
-    train, held_out, skipped = _readable(train, held_out, classes)
-    batches = ClassBatches(train, held_out, *transforms(size, mean, std), batch_size, workers, seed)
-    identity = {
-        "network": [name, fingerprint({}, network.state_dict(), ())],
-        "photos": photos_fingerprint([*train, *held_out]),
-        "input": [size, batch_size, len(train), mean, std],
-        "recipe": [epochs, *recipe, seed],
-    }
-    with torch.random.fork_rng():
-        fit(module, batches, max_epochs=epochs, identity=identity)
-    path = Path(run_dir) / "classifier.pt"
-    normalisation = {"mean": torch.tensor(mean), "std": torch.tensor(std)}
-    _save({"state_dict": module.network.state_dict(), **normalisation}, classes, path)
-    return {
-        **module.results(),
-        "classes": len(classes),
-        "train": len(train),
-        "validation": len(held_out),
-        "images": {
-            "read": len(train) + len(held_out),
-            "skipped": len(skipped),
-            "skipped_files": [{"id": photo.image_id, "reason": photo.reason} for photo in skipped],
-        },
-        "weights": str(path),
-    }
-
-
-@rank_zero_only
-def _save(weights: dict[str, Any], classes: list[str], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(weights, path)
-    (path.parent / "classes.json").write_text(json.dumps(classes, indent=1))
-
-
-def _readable(
-    train: list[Sample], held_out: list[Sample], classes: list[str]
-) -> tuple[list[Sample], list[Sample], list[Skipped]]:
-    """Return both parts without the photos that cannot be read, and those.
-
-    Raises:
-        InputError: a class is left without a photo to train on, or none is left to validate on.
-    """
-    train, broken = without_unreadable(train)
-    held_out, broken_held_out = without_unreadable(held_out)
-    skipped = [*broken, *broken_held_out]
-    for photo in skipped:
-        log.warning("photo skipped: %s (%s)", photo.image_id, photo.reason)
-    missing = sorted(set(range(len(classes))) - {label for _, label in train})
-    if missing or not held_out:
-        what = f"of class {classes[missing[0]]} to train on" if missing else "to validate on"
-        why = f"{skipped[0].image_id} ({skipped[0].reason})"
-        raise InputError(f"classifier.root: no photo {what} can be read, the first that cannot is {why}")
-    return train, held_out, skipped
-
-
-def _check_size(module: Classifier, name: str, size: int, batch_size: int) -> None:
-    """Send a batch without content through a copy of the network.
-
-    Raises:
-        InputError: the network takes no such input.
-    """
-    trial = copy.deepcopy(module.network).to("meta")
-    try:
-        trial(torch.empty(batch_size, 3, size, size, device="meta"))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"classifier.size={size}: {name} cannot learn from {batch_size} photos of {size} x {size} pixels "
-            f"({reason}); choose another size"
-        ) from error
-
-
-def _check_whole(**options: tuple[Any, int]) -> None:
-    for key, (value, least) in options.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InputError(f"classifier.{key}={value}: give a whole number from {least} on")
-
-
-def _check_range(value: Any, key: str, words: str, fits: Callable[[float], bool]) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not fits(value):
-        raise InputError(f"classifier.{key}={value}: give a number {words}")

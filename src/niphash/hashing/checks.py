@@ -1,70 +1,21 @@
 """What hashing asks of its options and of descriptors, said in one sentence when it is not so."""
 
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
-from math import inf, isfinite
-from numbers import Integral, Real
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from niphash import options
 from niphash.errors import InputError
 
 BLOCK_ROWS = 4096
 
 
-def check_choice(option: str, value: Any, known: Iterable[Any]) -> Any:
-    """Return ``value`` when it is one of ``known``, else raise an InputError that lists them."""
-    known = tuple(known)
-    if value not in known:
-        raise InputError(f"hashing.{option}={value}: choose one of {', '.join(map(str, known))}")
-    return value
-
-
-def check_number(
-    option: str,
-    value: Any,
-    *,
-    least: float = -inf,
-    above: float = -inf,
-    most: float = inf,
-    below: float = inf,
-    whole: bool = False,
-    group: str = "hashing",
-) -> Any:
-    """Return ``value`` when it is a finite number in a range.
-
-    Args:
-        option: Its name, for the message.
-        value: What the user gave.
-        least: Smallest number allowed.
-        above: Number that it must exceed.
-        most: Largest number allowed.
-        below: Number that it must stay under.
-        whole: Whether it must be an integer.
-        group: Of the option in the configuration.
-
-    Raises:
-        InputError: it is no such number.
-    """
-    kind = Integral if whole else Real
-    fits = isinstance(value, kind) and not isinstance(value, bool) and isfinite(value)
-    if not (fits and least <= value <= most and above < value < below):
-        bounds = {"of at least": least, "above": above, "of at most": most, "below": below}
-        range_text = " and ".join(f"{word} {bound}" for word, bound in bounds.items() if isfinite(bound))
-        raise InputError(f"{group}.{option}={value}: give a {'whole ' * whole}number {range_text}".rstrip())
-    return value
-
-
-def check_numbers(option: str, values: Any, **allowed: Any) -> list[Any]:
-    """Return ``values`` as a list when it is a sequence of numbers that :func:`check_number` takes.
-
-    Raises:
-        InputError: it is no list, or one of them is no such number.
-    """
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise InputError(f"hashing.{option}={values}: give a list of numbers, such as hashing.{option}=[1,2]")
-    return [check_number(option, value, **allowed) for value in values]
+check_choice = partial(options.check_choice, group="hashing")
+check_number = partial(options.check_number, group="hashing")
+check_numbers = partial(options.check_numbers, group="hashing")
 
 
 def check_bits(bits: int) -> int:

@@ -18,7 +18,7 @@ def run_classifier(cfg: DictConfig, run_dir: Path | str) -> dict[str, Any]:
     """Train or fine-tune ``cfg.classifier``; write its weights and ``metrics.json`` to the run folder.
 
     Returns:
-        What :func:`niphash.descriptors.classifier.train_classifier` does.
+        What :func:`niphash.descriptors.classifier_training.train_classifier` does.
 
     Raises:
         InputError: an option, the class folders or the starting weights cannot be used.

@@ -15,9 +15,9 @@ from niphash.descriptors.describer import Describer, DescribeReport, unreadable
 from niphash.descriptors.store import DescriptorStore
 from niphash.descriptors.stored_descriptors import StoredDescriptors
 from niphash.errors import InputError
-from niphash.hashing.checks import check_number
 from niphash.hashing.hasher import Hasher
 from niphash.model import Model
+from niphash.options import check_number
 from niphash.pipeline.assembly import (
     build_data,
     build_describer,
