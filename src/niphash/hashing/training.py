@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import logging
+import multiprocessing
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -61,6 +62,7 @@ def fit_module(
         path = Path(made.default_root_dir) / f"{name}.ckpt"
         resume = None
         made.callbacks = [c for c in made.callbacks if not isinstance(c, pl.callbacks.ModelCheckpoint)]
+        made.callbacks.append(LeaveGroup())
         if trainer is not None:
             made.callbacks.append(EpochCheckpoint(path, text))
             resume = path if path.exists() else None
@@ -158,6 +160,16 @@ class EpochCheckpoint(pl.Callback):
         if trainer.is_global_zero:
             part.replace(self.path)
         self.written = time.monotonic()
+
+
+class LeaveGroup(pl.Callback):
+    """Take a spawned process out of its group before it exits; the group's threads abort it now and then."""
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Wait for the others, then leave."""
+        if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
 
 
 class StageProgress(pl.Callback):
