@@ -21,7 +21,7 @@ from rich.table import Table
 from niphash.config import compose
 from niphash.data.images import ImageSet
 from niphash.data.task import Relevance, RetrievalTask
-from niphash.descriptors.store import DescriptorStore, describe_once
+from niphash.descriptors.store.store import DescriptorStore, describe_once
 from niphash.evaluation.evaluator import evaluate
 from niphash.pipeline.assembly import build_data
 from niphash.pipeline.fitting import with_views

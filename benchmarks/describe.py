@@ -25,11 +25,11 @@ from torch.nn import functional as F
 from torchvision.transforms import functional as T
 
 from niphash.data.images import ImageSet, as_image_set
-from niphash.descriptors.cnn import Backbone
-from niphash.descriptors.cnn_describer import CNNDescriber, autocast
-from niphash.descriptors.input import MEAN_PIXEL
-from niphash.descriptors.nip import NIP
-from niphash.descriptors.pooling import Mean
+from niphash.descriptors.network.cnn import Backbone
+from niphash.descriptors.network.cnn_describer import CNNDescriber, autocast
+from niphash.descriptors.network.input import MEAN_PIXEL
+from niphash.descriptors.network.nip import NIP
+from niphash.descriptors.network.pooling import Mean
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 NETWORKS = {

@@ -20,15 +20,15 @@ from hashing import DESCRIPTORS, FOLDS, describe, folds
 from rich import print as show
 from rich.table import Table
 
+from niphash.data.sets.ukbench import VIEWS as SHOTS
+from niphash.data.sets.ukbench import UKBenchData
 from niphash.data.task import Relevance
-from niphash.data.ukbench import VIEWS as SHOTS
-from niphash.data.ukbench import UKBenchData
 from niphash.evaluation.bootstrap import bootstrap_interval
 from niphash.evaluation.functional import average_precision, tie_groups, ukb_score
 from niphash.hashing.pairs import PairSampler
-from niphash.hashing.siamese import RBMSiamese
-from niphash.hashing.stack import RBMStack
-from niphash.hashing.triplet import RBMTriplet
+from niphash.hashing.rbm.siamese import RBMSiamese
+from niphash.hashing.rbm.stack import RBMStack
+from niphash.hashing.rbm.triplet import RBMTriplet
 from niphash.search.ranking import rank_codes
 
 STACK = {"layers": [], "max_epochs": 100, "learning_rate": 0.01}

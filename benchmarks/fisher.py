@@ -21,11 +21,11 @@ from skimage.feature import fisher_vector as skimage_fisher_vector
 from sklearn.mixture import GaussianMixture
 
 from niphash.data.images import ImageSet
-from niphash.descriptors.fisher import Fisher
-from niphash.descriptors.local import SiftDoG, grey
-from niphash.descriptors.local_describer import LocalDescriber
-from niphash.descriptors.parallel import cpu_count
-from niphash.descriptors.vlad import VLAD
+from niphash.descriptors.local.fisher import Fisher
+from niphash.descriptors.local.local_describer import LocalDescriber
+from niphash.descriptors.local.sift import SiftDoG, grey
+from niphash.descriptors.local.vlad import VLAD
+from niphash.parallel import cpu_count
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "ukbench"
 

@@ -27,16 +27,16 @@ from rich.table import Table
 
 from niphash.config import build, compose
 from niphash.data.images import ImageSet
+from niphash.data.sets.ukbench import VIEWS as SHOTS
+from niphash.data.sets.ukbench import UKBenchData
 from niphash.data.task import Relevance
-from niphash.data.ukbench import VIEWS as SHOTS
-from niphash.data.ukbench import UKBenchData
 from niphash.descriptors.describer import Describer
-from niphash.descriptors.store import DescriptorStore, describe_once
+from niphash.descriptors.store.store import DescriptorStore, describe_once
 from niphash.evaluation.evaluator import evaluate
 from niphash.hashing.hasher import Hasher
 from niphash.pipeline.assembly import build_data
 from niphash.pipeline.fitting import view_pairs, with_views
-from niphash.search.codes import code_distances
+from niphash.search.comparison import code_distances
 from niphash.search.ranking import Ranking, rank, rank_descriptors
 
 NIP = ["pooling=nip", "pooling.rotations=12", "pooling.scales=3"]

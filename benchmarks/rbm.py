@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from memory import peak_mib
 
-from niphash.hashing.rbm import RBM, reconstruction_error
-from niphash.hashing.rbm_stage import RBMStage, RBMTraining
-from niphash.hashing.regularizers import no_regularizer
-from niphash.hashing.stack import RBMStack
-from niphash.hashing.stream import DescriptorBatches
-from niphash.hashing.training import fit_module, quiet_cpu_trainer
+from niphash.hashing.rbm.rbm import RBM, reconstruction_error
+from niphash.hashing.rbm.regularizers import no_regularizer
+from niphash.hashing.rbm.stack import RBMStack
+from niphash.hashing.rbm.stage import RBMStage, RBMTraining
+from niphash.training.fitting import fit_module
+from niphash.training.streams import DescriptorBatches
+from niphash.training.trainer import quiet_cpu_trainer
 
 VISIBLE, HIDDEN, BATCH = 4096, 1024, 256
 MATRIX_PRODUCTS = 5  # of CD-1: up, down, up, and the two correlations

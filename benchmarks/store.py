@@ -26,7 +26,7 @@ LIMIT_MIB = 1024
 
 
 def store_at(folder: Path):
-    from niphash.descriptors.store import DescriptorStore
+    from niphash.descriptors.store.store import DescriptorStore
 
     return DescriptorStore(folder, FINGERPRINT, DIM, "float16")
 

@@ -1,12 +1,13 @@
-"""Where the configuration lives, and how a part of it becomes an object."""
+"""Where the configuration lives, and how a part of it becomes an object.
+
+What comes from a command line is trusted and instantiated by Hydra; what comes with a model folder is not,
+see :mod:`niphash.model_parts`.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from niphash.errors import InputError
-
-#: Packages whose objects a *saved* configuration may name; a model folder is not to be believed blindly.
-TRUSTED_PREFIXES = ("niphash.descriptors.", "niphash.hashing.")
 
 
 def conf_dir() -> Path:
@@ -39,27 +40,6 @@ def build(config: Any, **arguments: Any) -> Any:
                 raise cause from None
             cause = cause.__cause__
         raise
-
-
-def refuse_foreign_targets(node: Any, source: Path) -> None:
-    """Check that every ``_target_`` of a saved configuration is a part of this library.
-
-    Args:
-        node: Plain containers, as read from YAML.
-        source: The file they came from, for the message.
-
-    Raises:
-        InputError: a target lies elsewhere (instantiating it could run anything).
-    """
-    if isinstance(node, dict):
-        target = node.get("_target_")
-        if target is not None and not str(target).startswith(TRUSTED_PREFIXES):
-            raise InputError(f"{source}: names {target!r}, which is no part of niphash; the model is refused")
-        for value in node.values():
-            refuse_foreign_targets(value, source)
-    elif isinstance(node, list):
-        for value in node:
-            refuse_foreign_targets(value, source)
 
 
 def compose(overrides: "list[str] | tuple[str, ...]" = (), config_name: str = "train") -> Any:

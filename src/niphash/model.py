@@ -1,6 +1,8 @@
 """The trained model: a describer and a hasher in a folder of YAML, JSON and safetensors."""
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,20 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from niphash.config import build, refuse_foreign_targets
 from niphash.data.images import as_image_set
 from niphash.descriptors.describer import Describer, DescribeReport
 from niphash.errors import InputError
 from niphash.hashing.hasher import Hasher
+from niphash.model_parts import PartTable, build_part, check_plain
+from niphash.plain import read_json, read_yaml
 
+#: Of a model folder. 1: the configuration names modules. 2: it names public classes, and ``model.json``
+#: holds the format and the checksums of the other files.
+FORMAT = 2
 PARTS = ("descriptor", "hashing")
 CONFIG, RECORD = "config.yaml", "model.json"
 DESCRIBER, HASHER, FIT_SET = "describer.safetensors", "hasher.safetensors", "fit_set.safetensors"
+REMEDY = "train the model again, or copy the whole folder anew"
 
 
 @dataclass
@@ -30,7 +37,7 @@ class Model:
         describer: Photo to float32 [D].
         hasher: Descriptor to bits (``bits`` is 0 for ``hashing=none``).
         config: The resolved configuration of both: ``{"descriptor": ..., "hashing": ...}``.
-        record: What ``model.json`` holds: versions, fingerprint, fit set, metrics.
+        record: What ``model.json`` holds: format, versions, fingerprint, fit set, metrics, checksums.
         fit_checksums: uint8 [N, 16], the checksums of the photos it was fitted on.
     """
 
@@ -71,6 +78,8 @@ class Model:
         _save_tensors(self.hasher.state_dict(), folder / HASHER)
         _save_tensors({"checksums": torch.from_numpy(self.fit_checksums)}, folder / FIT_SET)
         (folder / CONFIG).write_text(yaml.safe_dump(self.config, sort_keys=False))
+        self.record["format"] = FORMAT
+        self.record["checksums"] = {name: _checksum(folder / name) for name in _CHECKED}
         self.save_record(folder)
         return folder
 
@@ -79,22 +88,62 @@ class Model:
         (Path(folder) / RECORD).write_text(json.dumps(self.record, indent=2) + "\n")
 
 
-def load(folder: Path | str) -> Model:
+_CHECKED = (CONFIG, DESCRIBER, HASHER, FIT_SET)
+
+
+def load(folder: Path | str, trust: Iterable[str] = ()) -> Model:
     """Read a model folder; nothing in it is executed.
 
+    Args:
+        folder: ``model`` of a run folder, or that run folder.
+        trust: Dotted names of classes of your own that its configuration may name beside niphash's
+            (``["my_package.MyPooling"]``); their modules are imported.
+
     Raises:
-        InputError: a file is missing or damaged, or the configuration names code outside this library.
+        InputError: a file is missing, damaged or of a newer format, or the configuration names code outside
+            niphash and ``trust``.
     """
     folder = Path(folder)
+    if not (folder / CONFIG).is_file() and (folder / "model" / CONFIG).is_file():
+        folder = folder / "model"
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: holds no {CONFIG}; name the model folder of a finished run")
-    config = _read_yaml(folder / CONFIG)
-    describer: Describer = build(_without_weights(config["descriptor"]))
+    record = read_json(folder / RECORD, REMEDY)
+    _check_format(record, folder)
+    config = _read_config(folder / CONFIG)
+    table = PartTable(trust)
+    describer: Describer = _built(_without_weights(config["descriptor"]), Describer, table, folder)
     _lay_in(describer, folder / DESCRIBER)
-    hasher: Hasher = build(config["hashing"])
+    hasher: Hasher = _built(config["hashing"], Hasher, table, folder)
     _lay_in(hasher, folder / HASHER)
-    checksums = _load_tensors(folder / FIT_SET)["checksums"].numpy()
-    return Model(describer, hasher, config, _read_json(folder / RECORD), checksums)
+    return Model(describer, hasher, config, record, _read_fit_set(folder / FIT_SET))
+
+
+def _check_format(record: dict[str, Any], folder: Path) -> None:
+    """Refuse a newer format, and files that are not those the record was written with."""
+    version = record.get("format", 1)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise InputError(f"{folder / RECORD}: no format of a model; {REMEDY}")
+    if version > FORMAT:
+        raise InputError(
+            f"{folder}: a model of format {version}, newer than the {FORMAT} that this niphash reads; "
+            "update niphash"
+        )
+    if version == 1:
+        return  # had no checksums
+    known = record.get("checksums")
+    for name in _CHECKED:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name}: missing; {REMEDY}")
+        if not isinstance(known, dict) or known.get(name) != _checksum(folder / name):
+            raise InputError(f"{folder / name}: damaged, or not of this model; {REMEDY}")
+
+
+def _built(node: Any, kind: type, table: PartTable, folder: Path) -> Any:
+    part = build_part(node, table, folder / CONFIG)
+    if not isinstance(part, kind):
+        raise InputError(f"{folder / CONFIG}: names no {kind.__name__.lower()} where one belongs; {REMEDY}")
+    return part
 
 
 def _without_weights(node: Any) -> Any:
@@ -110,36 +159,42 @@ def _save_tensors(tensors: dict[str, Any], path: Path) -> None:
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
 
 
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def _lay_in(part: Describer | Hasher, path: Path) -> None:
     tensors = _load_tensors(path)
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise InputError(f"{path}: {name} holds NaN or infinite values; {REMEDY}")
     try:
         part.load_state_dict(tensors)
-    except (KeyError, IndexError, RuntimeError) as error:  # another class, other sizes
-        raise InputError(
-            f"{path}: not the tensors of what {path.parent / CONFIG} names; train the model again"
-        ) from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (KeyError, IndexError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        # tensors of another class, or of other sizes
+        raise InputError(f"{path}: not the tensors of what {path.parent / CONFIG} names; {REMEDY}") from error
 
 
 def _load_tensors(path: Path) -> dict[str, Any]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: missing or damaged ({error}); train the model again") from error
+        raise InputError(f"{path}: missing or damaged ({error}); {REMEDY}") from error
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: no readable YAML; train the model again") from error
+def _read_fit_set(path: Path) -> np.ndarray:
+    checksums = _load_tensors(path).get("checksums")
+    if checksums is None or checksums.dtype != torch.uint8 or checksums.shape[1:] != (16,):
+        raise InputError(f"{path}: holds no checksums of fit photos; {REMEDY}")
+    return checksums.numpy()
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = read_yaml(path, REMEDY)
     if not isinstance(config, dict) or not all(isinstance(config.get(p), dict) for p in PARTS):
-        raise InputError(f"{path}: no configuration of a model; train the model again")
-    refuse_foreign_targets(config, path)
+        raise InputError(f"{path}: no configuration of a model; {REMEDY}")
+    check_plain(config, path)
     return config
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: missing or damaged; train the model again") from error

@@ -205,7 +205,11 @@ def test_a_model_with_the_tensors_of_another_method_is_refused(
 ):
     model = tmp_path / "model"
     shutil.copytree(trained / "model", model)
-    text = (model / "config.yaml").read_text().replace("niphash.hashing.itq.ITQ", "niphash.hashing.bpbc.BPBC")
+    text = (
+        (model / "config.yaml")
+        .read_text()
+        .replace("niphash.hashing.closed_form.itq.ITQ", "niphash.hashing.closed_form.bpbc.BPBC")
+    )
     (model / "config.yaml").write_text(text)
     done = run(
         "evaluate.py", f"model={model}", "data=folder", f"data.root={object_folder}", cwd=tmp_path, expect=2
@@ -265,7 +269,7 @@ def test_a_model_of_foreign_code_is_refused(trained: Path, object_folder: Path, 
     for path in (trained / "model").iterdir():
         (model / path.name).write_bytes(path.read_bytes())
     text = (model / "config.yaml").read_text()
-    (model / "config.yaml").write_text(text.replace("niphash.hashing.itq.ITQ", "os.system"))
+    (model / "config.yaml").write_text(text.replace("niphash.hashing.closed_form.itq.ITQ", "os.system"))
     overrides = (f"model={model}", "data=folder", f"data.root={object_folder}")
     assert "os.system" in run("evaluate.py", *overrides, cwd=tmp_path, expect=2).stderr
 

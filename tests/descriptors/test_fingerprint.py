@@ -2,7 +2,7 @@
 
 import torch
 
-from niphash.descriptors.fingerprint import fingerprint
+from niphash.descriptors.describer import fingerprint
 
 
 def test_every_part_counts():

@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 
 from niphash.config import build, compose
 from niphash.errors import InputError
-from niphash.hashing.checks import check_choice, check_number, check_numbers, fit_moments
+from niphash.hashing.checks import check_choice, check_number, check_numbers
+from niphash.training.rows import fit_moments
 
 NAN, INF = float("nan"), float("inf")
 #: Options of a stack, and the three configurations that take them.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from niphash.errors import InputError
-from niphash.hashing.none import NoHashing
+from niphash.hashing.hasher import NoHashing
 
 
 def test_there_is_no_code():

@@ -16,9 +16,9 @@ from niphash.config import build, compose
 from niphash.errors import InputError
 from niphash.studies.curves import Curve, dashes, draw_against_bits, one_panel
 from niphash.studies.depth import layer_sizes
-from niphash.studies.fine_tuning import _follow
+from niphash.studies.fine_tuning_curves import _follow
 from niphash.studies.hashed import HashingBench, compared_methods, hashing_bench
-from niphash.studies.published import find_published
+from niphash.studies.published_values import find_published
 from niphash.studies.result import StudyResult
 from tests.photos import write_objects
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from niphash.config import compose
 from niphash.errors import InputError
 from niphash.studies.measured import paired, prepare, selected, variant
-from niphash.studies.published import find_published, published_name
+from niphash.studies.published_values import find_published, published_name
 
 
 @pytest.fixture

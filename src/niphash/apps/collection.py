@@ -9,15 +9,15 @@ from typing import Literal
 import numpy as np
 
 from niphash.config import compose
-from niphash.data.ground_truth.holidays import RankedList, write_holidays_results
+from niphash.data.ground_truth.ranked_lists import RankedList, listed_names, write_holidays_results
 from niphash.data.images import ImageSet, as_image_set
 from niphash.descriptors.describer import DescribeReport
-from niphash.descriptors.store import DescriptorStore, describe_to_store
+from niphash.descriptors.store.store import DescriptorStore, describe_to_store
 from niphash.errors import InputError
 from niphash.model import Model, load
 from niphash.pipeline.assembly import build_data, build_task, descriptors_dir
-from niphash.pipeline.ranked_lists import listed_names
-from niphash.search.codes import DistanceChoice, choose_distance, code_distances
+from niphash.plain import printable, read_json
+from niphash.search.comparison import DistanceChoice, choose_distance, code_distances
 from niphash.search.exact import search_descriptors, search_exhaustively
 from niphash.search.hamming import HammingIndex
 
@@ -72,7 +72,7 @@ def search(index_folder: str, photo: str, k: int, distance: DistanceChoice) -> N
     form = "4d" if np.issubdtype(at.dtype, np.integer) else "6.2f"
     for bits, number in zip(at[0].tolist(), ids[0].tolist(), strict=True):
         if number >= 0:
-            print(f"{bits:{form}}  {root / names[number]}")
+            print(f"{bits:{form}}  {printable(str(root / names[number]))}")
 
 
 def rank(
@@ -139,14 +139,13 @@ def _bits(model: Model) -> int:
 def _read_index(folder: Path) -> tuple[HammingIndex, list[str], Path]:
     codes = HammingIndex.load(folder / CODES)
     path = folder / PHOTOS
-    try:
-        content = json.loads(path.read_text())
-        names, root = [str(name) for name in content["photos"]], Path(content["root"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: missing or damaged; make the index again with niphash index") from error
+    content = read_json(path, "make the index again with niphash index", largest_bytes=2**30)
+    names, root = content.get("photos"), content.get("root")
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or not isinstance(root, str):
+        raise InputError(f"{path}: names no photos; make the index again with niphash index")
     if len(codes) and int(codes.ids.max()) >= len(names):
         raise InputError(f"{path}: names {len(names)} photos, fewer than {folder / CODES} numbers")
-    return codes, names, root
+    return codes, names, Path(root)
 
 
 def _print_skipped(report: DescribeReport) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from niphash.config import compose, conf_dir
-from niphash.data.catalogue import catalogue, prepare, verify
+from niphash.pipeline.catalogue import catalogue, prepare, verify
 
 
 def data_dir() -> Path:

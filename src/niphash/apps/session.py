@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from niphash.config import compose
 from niphash.errors import InputError
+from niphash.plain import printable
 
 INPUT_ERROR, INTERRUPTED = 2, 130
 
@@ -21,7 +22,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(INPUT_ERROR) from None
     except KeyboardInterrupt:
         print(

@@ -1,9 +1,12 @@
 """What every describer offers: photos to L2-normalised global descriptors."""
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from importlib.metadata import version
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -125,3 +128,55 @@ class Describer(ABC):
                 yield row, descriptor, row in batch.blank
             for skipped in batch.skipped:
                 yield skipped.row, skipped, False
+
+
+class ComposedDescriber(Describer):
+    """A describer whose tensors are those of its parts, each under ``<part>.<name>``."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> Mapping[str, Any]:
+        """The parts by name: anything with ``state_dict()`` and ``load_state_dict()``."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of every part under ``<part>.<name>``."""
+        return {f"{part}.{n}": t for part, owner in self.parts.items() for n, t in owner.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state_dict` returned.
+
+        Raises:
+            InputError: a tensor is missing, unknown or of another shape.
+        """
+        parts = self.parts
+        if foreign := sorted({name.split(".")[0] for name in state} - parts.keys()):
+            raise InputError(f"unknown tensors {', '.join(foreign)}.* in a model of {', '.join(parts)}")
+        for part, owner in parts.items():
+            prefix = f"{part}."
+            own = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+            try:
+                owner.load_state_dict(own)
+            except (RuntimeError, KeyError) as error:
+                raise InputError(
+                    f"the stored tensors of {part!r} do not fit its configuration; load the model with the "
+                    "config.yaml that it was saved with"
+                ) from error
+
+
+def fingerprint(
+    config: Mapping[str, Any], state: Mapping[str, torch.Tensor], libraries: tuple[str, ...]
+) -> str:
+    """Return 32 hexadecimal digits (blake2b-16) over a configuration, tensors and library versions.
+
+    Args:
+        config: Plain values (what JSON can hold) that change the output.
+        state: Fitted or learned tensors, as of ``state_dict()``.
+        libraries: Names of the distributions whose version may change the output.
+    """
+    head = {"config": config, "versions": {name: version(name) for name in ("niphash", *libraries)}}
+    digest = hashlib.blake2b(json.dumps(head, sort_keys=True).encode(), digest_size=16)
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"|{name}{tuple(tensor.shape)}{tensor.dtype}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,18 +1,25 @@
 """What every hashing method offers: float descriptors to packed binary codes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    import pytorch_lightning as pl
+    pass
+from niphash.errors import InputError
+from niphash.training.trainer import TrainerFactory
 
-#: Makes a Lightning ``Trainer``; keyword arguments (``max_epochs=``, ``default_root_dir=``, ...) override
-#: what ``conf/trainer`` says.
-TrainerFactory = Callable[..., "pl.Trainer"]
+
+def pack_bits(bits: np.ndarray) -> np.ndarray:
+    """Pack [N, bits], where non-zero is a one, to uint8 [N, bits // 8]."""
+    return np.packbits(np.asarray(bits) != 0, axis=1, bitorder="little")
+
+
+def unpack_bits(codes: np.ndarray) -> np.ndarray:
+    """Unpack uint8 [N, bits // 8] to uint8 [N, bits] of zeros and ones."""
+    return np.unpackbits(np.asarray(codes, np.uint8), axis=1, bitorder="little")
 
 
 #: ``"hamming"``: bits that differ. ``"asymmetric"``: the query is not rounded to bits, the database is.
@@ -89,3 +96,31 @@ class Hasher(ABC):
     def log_config(self) -> dict[str, Any]:
         """Return plain values worth logging (layer sizes actually used, margins found, ...)."""
         return {}
+
+
+class NoHashing(Hasher):
+    """The choice ``hashing=none``: :attr:`bits` is 0, and there is no code to measure or to index."""
+
+    bits = 0
+
+    def fit(
+        self,
+        descriptors: np.ndarray,
+        pairs: np.ndarray | None = None,
+        trainer: TrainerFactory | None = None,
+        validation: np.ndarray | None = None,
+    ) -> None:
+        """Fit nothing."""
+
+    def encode(self, descriptors: np.ndarray) -> np.ndarray:
+        """Raise an InputError, since there are no codes."""
+        raise InputError(
+            "hashing=none makes no codes; train with another hashing choice, such as hashing=itq"
+        )
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return an empty dictionary."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over nothing."""

@@ -9,11 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from niphash.config import build
 from niphash.data.dataset import DataSet
+from niphash.data.pictures.views import query_views
 from niphash.data.task import RetrievalTask
-from niphash.data.views import query_views
 from niphash.descriptors.describer import Describer
 from niphash.errors import InputError
-from niphash.hashing.hasher import Hasher, TrainerFactory
+from niphash.hashing.hasher import Hasher
+from niphash.training.trainer import TrainerFactory
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
@@ -87,7 +88,7 @@ def trainer_factory(cfg: DictConfig, logger: "Logger", run_dir: Path) -> Trainer
     Raises:
         InputError: no trainer can be made of ``cfg.trainer``.
     """
-    from niphash.hashing.training import check_trainer  # Lightning, which only training needs
+    from niphash.training.trainer import check_trainer
 
     callbacks = [build(node) for node in (cfg.get("callbacks") or {}).values()]
     make: Any = build(cfg.trainer)

@@ -6,19 +6,19 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from niphash import loggers
 from niphash.config import build
 from niphash.errors import InputError
-from niphash.hashing.training import fit_module
 from niphash.pipeline.assembly import build_logger, check_options, resolved, trainer_factory
 from niphash.pipeline.reporting import write_json
+from niphash.training import loggers
+from niphash.training.fitting import fit_module
 
 
 def run_classifier(cfg: DictConfig, run_dir: Path | str) -> dict[str, Any]:
     """Train or fine-tune ``cfg.classifier``; write its weights and ``metrics.json`` to the run folder.
 
     Returns:
-        What :func:`niphash.descriptors.classifier_training.train_classifier` does.
+        What :func:`niphash.descriptors.classifier.classifier_training.train_classifier` does.
 
     Raises:
         InputError: an option, the class folders or the starting weights cannot be used.

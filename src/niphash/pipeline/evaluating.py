@@ -5,8 +5,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from niphash.data.ground_truth.holidays import read_holidays_results
-from niphash.descriptors.store import DescriptorStore
+from niphash.data.ground_truth.ranked_lists import match_lists, read_holidays_results
+from niphash.descriptors.store.store import DescriptorStore
 from niphash.errors import InputError
 from niphash.evaluation import compare
 from niphash.evaluation.compare import PER_QUERY
@@ -14,9 +14,8 @@ from niphash.evaluation.evaluator import evaluate, results_table
 from niphash.model import load
 from niphash.pipeline.assembly import build_data, build_task, check_options, descriptors_dir
 from niphash.pipeline.measuring import Comparison, Stopwatch, describe_with, measure
-from niphash.pipeline.pooling import database_pooling
-from niphash.pipeline.ranked_lists import match_lists
 from niphash.pipeline.reporting import print_table, report_run, run_entry, write_json
+from niphash.pipeline.rotated_database import database_pooling
 from niphash.search.ranking import ranking_from_lists
 
 

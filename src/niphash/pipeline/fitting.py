@@ -1,5 +1,6 @@
 """Which photos a model is fitted on, and the fit itself."""
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ from omegaconf import DictConfig
 
 from niphash.config import compose
 from niphash.data.dataset import DataSet
-from niphash.data.fit import class_folder_pairs, fit_images, matching_pairs, random_subset
-from niphash.data.images import ImageSet
-from niphash.data.views import RandomView
+from niphash.data.fit_photos import class_folder_pairs, fit_images, matching_pairs, random_subset
+from niphash.data.images import ImageSet, UnreadableImage
+from niphash.data.pictures.views import RandomView
 from niphash.errors import InputError
 from niphash.pipeline.assembly import build_data
 
@@ -109,3 +110,29 @@ def pairs_among(pairs: np.ndarray | None, kept: np.ndarray) -> np.ndarray | None
         return None
     row = np.cumsum(kept) - 1
     return row[pairs[kept[pairs].all(axis=1)]]
+
+
+def checksums(images: ImageSet) -> np.ndarray:
+    """Return uint8 [N, 16]: what identifies the file of each photo (boxes and views put aside).
+
+    Files that cannot be read are left out.
+    """
+    whole = ImageSet(images.ids, images.sources)
+    rows = []
+    for index in range(len(whole)):
+        try:
+            rows.append(np.frombuffer(bytes.fromhex(whole.checksum(index)), np.uint8))
+        except UnreadableImage:
+            continue
+    return np.stack(rows) if rows else np.empty((0, 16), np.uint8)
+
+
+def set_checksum(rows: np.ndarray) -> str:
+    """Return one checksum for a set of photos, whatever their order."""
+    return hashlib.blake2b(b"".join(sorted(row.tobytes() for row in rows)), digest_size=16).hexdigest()
+
+
+def share_a_photo(fitted: np.ndarray, images: ImageSet) -> bool:
+    """Tell whether one of ``images`` is among the photos with checksums ``fitted``, uint8 [N, 16]."""
+    known = {row.tobytes() for row in fitted}
+    return bool(known) and any(row.tobytes() in known for row in checksums(images))

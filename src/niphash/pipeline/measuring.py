@@ -13,19 +13,19 @@ from omegaconf import DictConfig
 from niphash.data.images import ImageSet
 from niphash.data.task import RetrievalTask
 from niphash.descriptors.describer import Describer, DescribeReport, unreadable
-from niphash.descriptors.distributed import describe_distributed
-from niphash.descriptors.store import DescriptorStore, describe_to_store
-from niphash.descriptors.stored_descriptors import StoredDescriptors
+from niphash.descriptors.store.distributed import describe_distributed
+from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors, describe_to_store
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.evaluation.functional import Ties
-from niphash.hashing.hasher import DistanceName, Hasher, TrainerFactory
+from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.model import Model
-from niphash.pipeline.pooling import DatabasePooling
-from niphash.pipeline.provenance import share_a_photo
-from niphash.search.codes import DistanceChoice, choose_distance, code_distances
+from niphash.pipeline.fitting import share_a_photo
+from niphash.pipeline.rotated_database import DatabasePooling
+from niphash.search.comparison import DistanceChoice, choose_distance, code_distances
 from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
 from niphash.search.ranking import Ranking, rank
+from niphash.training.trainer import TrainerFactory
 
 #: Describes the photos that the store lacks and returns the descriptors of all.
 Describe = Callable[[ImageSet, DescribeReport], StoredDescriptors]
@@ -96,7 +96,7 @@ class Comparison:
 
     Attributes:
         ties: Order inside equal distances.
-        distance: Between codes, see :func:`niphash.search.codes.choose_distance`.
+        distance: Between codes, see :func:`niphash.search.comparison.choose_distance`.
         recenter: Move the bit thresholds to the mean of the database first.
         seed: Of the bootstrap.
     """

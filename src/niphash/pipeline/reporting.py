@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from niphash.evaluation.compare import PER_QUERY
 from niphash.evaluation.evaluator import results_table
-from niphash.evaluation.pictures import ranking_sheet
-from niphash.loggers import log_picture
+from niphash.evaluation.ranking_sheet import ranking_sheet
 from niphash.model import Model
 from niphash.pipeline.measuring import Measurement, Stopwatch
+from niphash.training.loggers import log_picture
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger

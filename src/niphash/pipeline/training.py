@@ -10,10 +10,9 @@ import numpy as np
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from niphash import __version__, loggers
+from niphash import __version__
 from niphash.descriptors.describer import Describer, DescribeReport, unreadable
-from niphash.descriptors.store import DescriptorStore
-from niphash.descriptors.stored_descriptors import StoredDescriptors
+from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors
 from niphash.errors import InputError
 from niphash.hashing.hasher import Hasher
 from niphash.model import Model
@@ -32,17 +31,19 @@ from niphash.pipeline.assembly import (
 )
 from niphash.pipeline.fitting import (
     FitSet,
+    checksums,
     choose_fit_set,
     held_out_rows,
     pairs_among,
+    set_checksum,
     view_pairs,
     with_views,
 )
 from niphash.pipeline.measuring import Comparison, Describe, Stopwatch, describe_with, measure
-from niphash.pipeline.pooling import database_pooling
-from niphash.pipeline.provenance import checksums, set_checksum
 from niphash.pipeline.reporting import report_run, run_entry
-from niphash.search.codes import choose_distance
+from niphash.pipeline.rotated_database import database_pooling
+from niphash.search.comparison import choose_distance
+from niphash.training import loggers
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from niphash.config import build
 from niphash.data.images import ImageSet
-from niphash.descriptors.cnn_describer import CNNDescriber
-from niphash.descriptors.nip import IMAGE_GROUPS, NIP
-from niphash.descriptors.pooling import Pooling
+from niphash.descriptors.network.cnn_describer import CNNDescriber
+from niphash.descriptors.network.nip import IMAGE_GROUPS, NIP
+from niphash.descriptors.network.pooling import Pooling
 from niphash.errors import InputError
 from niphash.studies.measured import Bench, copied
-from niphash.studies.published import find_published
+from niphash.studies.published_values import find_published
 
 Nest = Sequence[Sequence[str]]
 

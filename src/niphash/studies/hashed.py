@@ -14,16 +14,16 @@ from omegaconf import DictConfig
 from niphash.config import build, conf_dir
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
-from niphash.hashing.hasher import DistanceName, Hasher, TrainerFactory
-from niphash.hashing.regularizers import RegularizerName
-from niphash.hashing.stack import RBMStack
-from niphash.pipeline.fitting import view_pairs, with_views
+from niphash.hashing.hasher import DistanceName, Hasher
+from niphash.hashing.rbm.regularizers import RegularizerName
+from niphash.hashing.rbm.stack import RBMStack
+from niphash.pipeline.fitting import checksums, share_a_photo, view_pairs, with_views
 from niphash.pipeline.measuring import recenters_on_index
-from niphash.pipeline.provenance import checksums, share_a_photo
-from niphash.search.codes import DistanceChoice, code_distances
+from niphash.search.comparison import DistanceChoice, code_distances
 from niphash.search.ranking import rank
 from niphash.studies.measured import Bench, check_names, metric_of_record, paired, prepare, variant
-from niphash.studies.published import published
+from niphash.studies.published_values import published
+from niphash.training.trainer import TrainerFactory
 
 log = logging.getLogger(__name__)
 

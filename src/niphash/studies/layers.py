@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from niphash.errors import InputError
+from niphash.studies.curves import MARKERS, PUBLISHED, blank_figure
 from niphash.studies.measured import label, measured, metric_of_record, prepare
-from niphash.studies.pictures import MARKERS, PUBLISHED, blank_figure
-from niphash.studies.published import find_published
+from niphash.studies.published_values import find_published
 from niphash.studies.result import StudyResult
 
 

@@ -12,8 +12,8 @@ from niphash.data.task import RetrievalTask
 from niphash.errors import InputError
 from niphash.evaluation.bootstrap import bootstrap_interval
 from niphash.studies.chains import describe_chains
+from niphash.studies.curves import blank_figure
 from niphash.studies.measured import prepare
-from niphash.studies.pictures import blank_figure
 from niphash.studies.result import StudyResult
 
 #: Longer side of a photo in the picture, pixels.

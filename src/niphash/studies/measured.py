@@ -16,8 +16,7 @@ from niphash.config import build, compose, conf_dir
 from niphash.data.images import ImageSet
 from niphash.data.task import RetrievalTask
 from niphash.descriptors.describer import Describer, DescribeReport
-from niphash.descriptors.store import DescriptorStore, describe_to_store
-from niphash.descriptors.stored_descriptors import StoredDescriptors
+from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors, describe_to_store
 from niphash.errors import InputError
 from niphash.evaluation.bootstrap import bootstrap_interval
 from niphash.evaluation.evaluator import Report, evaluate
@@ -25,7 +24,7 @@ from niphash.pipeline.assembly import build_data, build_task, check_options, des
 from niphash.pipeline.fitting import FitSet, choose_fit_set
 from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
 from niphash.search.ranking import rank
-from niphash.studies.published import published_name
+from niphash.studies.published_values import published_name
 
 
 def copied(cfg: DictConfig) -> DictConfig:

@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from niphash.evaluation.evaluator import Report
 from niphash.studies.chains import Nest, chain_name, describe_chains, published_chain
+from niphash.studies.curves import Dot, blank_figure, dots
 from niphash.studies.measured import Difference, label, measured, metric_of_record, paired, prepare
-from niphash.studies.pictures import Dot, blank_figure, dots
 from niphash.studies.result import StudyResult
 
 GROUPS = ("scale", "translation", "rotation")

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.hashing.hasher import Hasher
-from niphash.hashing.stack import RBMStack
+from niphash.hashing.rbm.stack import RBMStack
 from niphash.studies.curves import color, curve, draw_against_bits, finish, published_curves, two_panels
 from niphash.studies.hashed import (
     HashingBench,

@@ -1,12 +1,20 @@
 """How retrieval falls as the queries alone are changed more and more: what rotation and scale share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from matplotlib.ticker import NullLocator
+from omegaconf import DictConfig
+
 from niphash.data.images import View
-from niphash.pipeline.pooling import database_pooling
-from niphash.studies.measured import Bench, measured, variant
+from niphash.data.pictures.views import FULL_SIDE, RotatedDisc, Scaled
+from niphash.errors import InputError
+from niphash.pipeline.rotated_database import database_pooling
+from niphash.studies.curves import blank_figure, curves
+from niphash.studies.measured import Bench, measured, prepare, selected, variant
+from niphash.studies.published_values import find_published
+from niphash.studies.result import StudyResult
 
 
 def curve_rows(
@@ -49,3 +57,124 @@ def kept(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, float, Ma
     worst = min(own, key=lambda row: row["value"])
     first = own[0]["value"]
     return first, worst["value"] / first if first else float("nan"), worst
+
+
+#: Published curves (mAP on INRIA Holidays at five angles), the nearest to ours.
+PUBLISHED_CURVES = ("fv_dog", "fv_multiscale", "vgg16_fc6")
+
+
+PUBLISHED_ANGLES = (0, 10, 30, 90, 180)
+
+
+def rotation(
+    cfg: DictConfig,
+    descriptors: Mapping[str, Sequence[str]],
+    step: float = 10.0,
+    angles: Sequence[float] | None = None,
+    queries: int | None = None,
+    only: Sequence[str] | None = None,
+    disc_database: bool = False,
+) -> StudyResult:
+    """Measure mAP against the angle of the queries, which are cut to their central discs.
+
+    Args:
+        cfg: A composed ``conf/train.yaml``.
+        descriptors: What is measured: overrides of ``cfg`` by name.
+        step: Degrees between two angles of the full turn.
+        angles: Angles in degrees, in place of ``step``; the first is what the others are compared with.
+        queries: So many queries at most, drawn at random.
+        only: Names of those of ``descriptors`` to measure; all by default.
+        disc_database: Whether database images are cut to their discs too, so that the turn is all that
+            differs; by default they stay whole, as ``data.rotate_query`` leaves them.
+
+    Raises:
+        InputError: an impossible value, or the data set is not there.
+    """
+    if angles is None:
+        if not 0 < step <= 360:
+            raise InputError(f"study.step={step}: give degrees above 0 and up to 360")
+        angles = [step * i for i in range(int(-(-360 // step)))]
+    if not angles:
+        raise InputError("study.angles is empty; name angles in degrees, for instance [0,45,90]")
+    chosen = selected(dict(descriptors), only)
+    bench = prepare(cfg, queries)
+    views = {float(angle): RotatedDisc(float(angle)) for angle in angles}
+    rows = curve_rows(bench, chosen, "degrees", views, RotatedDisc(0.0) if disc_database else None)
+
+    figure = blank_figure(9, 5.5)
+    axes = figure.add_subplot()
+    curves(axes, rows, "degrees", _published())
+    axes.set(xlabel="angle of the query (degrees)", ylabel="mean average precision", ylim=(0, 1.03))
+    axes.set_xticks(range(0, int(max(views)) + 1, 45))
+    axes.set_title(f"{bench.name}: {len(bench.task.queries)} queries turned, 95 % bands", fontsize=11)
+    return StudyResult(
+        "rotation",
+        rows,
+        figure,
+        f"Over {len(views)} angles of the query, in degrees, on {bench.name}: "
+        f"{_kept(rows, chosen, 'degrees')}.",
+    )
+
+
+def _published() -> dict[str, list[tuple[float, float]]]:
+    found = {}
+    for descriptor in PUBLISHED_CURVES:
+        numbers = [
+            find_published(dataset=f"holidays_rotated_{a}", descriptor=descriptor)[0]
+            for a in PUBLISHED_ANGLES
+        ]
+        points = [(float(a), n.value) for a, n in zip(PUBLISHED_ANGLES, numbers, strict=True)]
+        found[f"published, Holidays: {descriptor}"] = points
+    return found
+
+
+def _kept(rows: list[dict], names: Iterable[str], column: str) -> str:
+    """Return, for a sentence, what each descriptor keeps of its mAP where it keeps least."""
+    parts = []
+    for name in names:
+        first, share, worst = kept(rows, name)
+        parts.append(f"{name} keeps {share:.3f} of its mAP of {first:.3f} (worst at {worst[column]:g})")
+    return ", ".join(parts)
+
+
+def scale(
+    cfg: DictConfig,
+    descriptors: Mapping[str, Sequence[str]],
+    ratios: Sequence[float] = (1.0, 0.75, 0.5, 0.375, 0.25, 0.2, 0.125),
+    queries: int | None = None,
+    only: Sequence[str] | None = None,
+) -> StudyResult:
+    """Measure mAP against the size of the queries, shrunk with anti-aliasing; the database stays as it is.
+
+    Args:
+        cfg: A composed ``conf/train.yaml``.
+        descriptors: What is measured: overrides of ``cfg`` by name.
+        ratios: Longer sides of the queries as parts of 640 pixels; the first is what the others are
+            compared with.
+        queries: So many queries at most, drawn at random.
+        only: Names of those of ``descriptors`` to measure; all by default.
+
+    Raises:
+        InputError: an impossible value, or the data set is not there.
+    """
+    if not ratios or not all(0 < ratio <= 4 for ratio in ratios):
+        raise InputError(f"study.ratios={list(ratios)}: name ratios above 0 and up to 4")
+    chosen = selected(dict(descriptors), only)
+    bench = prepare(cfg, queries)
+    rows = curve_rows(bench, chosen, "ratio", {float(ratio): Scaled(float(ratio)) for ratio in ratios})
+
+    figure = blank_figure(9, 5.5)
+    axes = figure.add_subplot()
+    curves(axes, rows, "ratio")
+    axes.set_xscale("log")
+    axes.set_xticks(list(ratios), [f"{ratio:g}\n{ratio * FULL_SIDE:.0f} px" for ratio in ratios], fontsize=8)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.invert_xaxis()
+    axes.set_ylim(0, 1.03)
+    axes.set(xlabel="size of the query (part of 640 pixels; longer side)", ylabel="mean average precision")
+    axes.set_title(f"{bench.name}: {len(bench.task.queries)} queries shrunk, 95 % bands", fontsize=11)
+    sentence = (
+        f"Queries shrunk to {rows[-1]['ratio']:g} of 640 pixels at the least, on {bench.name}: "
+        f"{_kept(rows, chosen, 'ratio')}."
+    )
+    return StudyResult("scale", rows, figure, sentence)

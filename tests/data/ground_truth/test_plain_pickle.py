@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from niphash.data.ground_truth.plain_pickle import read_plain_pickle
-from niphash.data.ground_truth.revisited import read_revisited
+from niphash.data.ground_truth.revisited_pickle import read_revisited
 from niphash.errors import InputError
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)

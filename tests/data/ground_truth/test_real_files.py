@@ -4,14 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from niphash.data.ground_truth.holidays import (
-    holidays_groups,
-    read_holidays_list,
-    read_holidays_results,
-    write_holidays_results,
-)
+from niphash.data.ground_truth.holidays import holidays_groups, read_holidays_list
 from niphash.data.ground_truth.matlab import read_matlab_truth
-from niphash.data.ground_truth.oxford import read_oxford_text
+from niphash.data.ground_truth.oxford_text import read_oxford_text
+from niphash.data.ground_truth.ranked_lists import read_holidays_results, write_holidays_results
 
 pytestmark = pytest.mark.shared
 

@@ -8,13 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from niphash.data.ground_truth import text
-from niphash.data.ground_truth.holidays import (
-    holidays_groups,
-    read_holidays_list,
-    read_holidays_results,
-    write_holidays_results,
-)
-from niphash.data.ground_truth.oxford import read_oxford_text
+from niphash.data.ground_truth.holidays import holidays_groups, read_holidays_list
+from niphash.data.ground_truth.oxford_text import read_oxford_text
+from niphash.data.ground_truth.ranked_lists import read_holidays_results, write_holidays_results
 from niphash.data.ground_truth.tables import read_pair_rows, read_queries, read_relevance
 from niphash.errors import InputError
 from tests.data.replicas import make_oxford_replica

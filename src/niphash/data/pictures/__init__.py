@@ -1,0 +1,1 @@
+"""Pictures made of photos: views, and the scenes of the sample."""

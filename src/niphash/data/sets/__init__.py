@@ -1,0 +1,1 @@
+"""Data sets: where their photos lie and what is relevant to what."""

@@ -1,0 +1,1 @@
+"""Local descriptors, and the vectors made of them."""

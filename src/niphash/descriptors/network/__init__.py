@@ -1,0 +1,1 @@
+"""Networks up to a layer, and the poolings of their maps."""

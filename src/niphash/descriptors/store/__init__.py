@@ -1,0 +1,1 @@
+"""Descriptors on disk, so that a photo is described once."""

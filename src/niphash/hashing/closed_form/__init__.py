@@ -1,0 +1,1 @@
+"""Methods that are computed at one go."""

@@ -1,0 +1,1 @@
+"""Restricted Boltzmann machines: layers, stacks, and their fine-tuning."""

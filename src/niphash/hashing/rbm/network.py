@@ -1,0 +1,123 @@
+"""The network of RBM hashing: layers of RBMs, trained or not, from descriptors to projections and bits."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from niphash.hashing.rbm.rbm import RBM, VisibleUnits
+from niphash.training.rows import blocks
+
+KEEP_ACTIVATIONS_BYTES = 256 * 2**20  # activations of frozen layers up to this size are kept in memory
+
+
+LOGGED_ROWS = 256
+
+
+class StackOutput(NamedTuple):
+    """What a stack makes of descriptors.
+
+    Attributes:
+        activations: P(h = 1 | below) of every layer, bottom first, [B, H_l].
+        projection: W z + b of the top layer [B, bits], before any threshold.
+    """
+
+    activations: tuple[torch.Tensor, ...]
+    projection: torch.Tensor
+
+
+class Stack(nn.Module):
+    """Layers of RBMs over a fitted standardisation of the descriptor.
+
+    Buffers: ``mean`` and ``scale`` [D] of the fit set, and ``threshold`` [bits] of the top projection.
+
+    Args:
+        sizes: Visible units, then the hidden units of every layer: ``(8192, 1024, 64)``.
+        visible_units: Of the first layer. ``"binary"``: v = [x > mean]; ``"gaussian"``:
+            v = (x - mean) / scale. Later layers see activations in (0, 1) and are binary.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+    threshold: torch.Tensor
+    layers: nn.ModuleList
+
+    def __init__(self, sizes: Sequence[int], visible_units: VisibleUnits) -> None:
+        super().__init__()
+        self.visible_units = visible_units
+        self.register_buffer("mean", torch.zeros(sizes[0]))
+        self.register_buffer("scale", torch.ones(sizes[0]))
+        self.register_buffer("threshold", torch.zeros(sizes[-1]))
+        units: list[VisibleUnits] = [visible_units] + ["binary"] * (len(sizes) - 2)
+        self.layers = nn.ModuleList(
+            RBM(*around, kind) for around, kind in zip(pairwise(sizes), units, strict=True)
+        )
+
+    @property
+    def sizes(self) -> list[int]:
+        """Visible units, then the hidden units of every layer."""
+        return [self.mean.numel(), *(layer.hidden_bias.numel() for layer in self.rbms)]
+
+    @property
+    def rbms(self) -> list[RBM]:
+        """The layers, bottom first."""
+        return [layer for layer in self.layers if isinstance(layer, RBM)]
+
+    def standardise(self, descriptors: torch.Tensor) -> torch.Tensor:
+        """Return the visible states [B, D] of the first layer."""
+        if self.visible_units == "binary":
+            return (descriptors > self.mean).to(descriptors.dtype)
+        return (descriptors - self.mean) / self.scale
+
+    def below(self, depth: int) -> nn.Module:
+        """Return the part under layer ``depth`` as a module: descriptors [B, D] to that layer's input."""
+        return _Below(self, depth)
+
+    def forward(self, descriptors: torch.Tensor) -> StackOutput:
+        """Send descriptors float32 [B, D] through all layers."""
+        state = self.standardise(descriptors)
+        activations = []
+        for layer in self.rbms:
+            projection = layer.hidden_logits(state)
+            state = torch.sigmoid(projection)
+            activations.append(state)
+        return StackOutput(tuple(activations), projection)
+
+    def project(self, descriptors: torch.Tensor) -> torch.Tensor:
+        """Return the top projection less its threshold, [B, bits]; its signs are the bits."""
+        return self(descriptors).projection - self.threshold
+
+
+class _Below(nn.Module):
+    def __init__(self, stack: Stack, depth: int) -> None:
+        super().__init__()
+        self.stack = stack
+        self.depth = depth
+
+    def forward(self, descriptors: torch.Tensor) -> torch.Tensor:
+        state = self.stack.standardise(descriptors)
+        for layer in self.stack.rbms[: self.depth]:
+            state = layer(state)
+        return state
+
+
+def layer_input(stack: Stack, depth: int, descriptors: np.ndarray) -> tuple[np.ndarray, nn.Module | None]:
+    """Return the rows layer ``depth`` learns from and what is still to be applied to them.
+
+    Small sets go through the frozen layers once and are kept; large ones batch by batch, every epoch.
+    """
+    below = stack.below(depth)
+    if len(descriptors) * stack.sizes[depth] * 4 > KEEP_ACTIVATIONS_BYTES:
+        return descriptors, below
+    with torch.inference_mode():
+        parts = [below(torch.from_numpy(block)).numpy() for block in blocks(descriptors)]
+    return np.concatenate(parts), None
+
+
+def some_rows(descriptors: np.ndarray) -> torch.Tensor:
+    """Return some evenly spaced rows as float32 [M, D]."""
+    chosen = np.linspace(0, len(descriptors) - 1, min(LOGGED_ROWS, len(descriptors))).astype(np.int64)
+    return torch.from_numpy(np.array(descriptors[chosen], np.float32))

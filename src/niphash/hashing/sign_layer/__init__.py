@@ -1,0 +1,1 @@
+"""One layer whose signs are the bits, trained by gradient."""

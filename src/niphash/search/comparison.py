@@ -1,0 +1,62 @@
+"""How the codes of a hashing method are compared."""
+
+from typing import Literal
+
+import numpy as np
+
+from niphash.errors import InputError
+from niphash.hashing.closed_form.pq import PQ
+from niphash.hashing.hasher import DistanceName, Hasher
+from niphash.hashing.signs import SignHasher
+from niphash.search.distances import (
+    AsymmetricDistances,
+    Distances,
+    HammingDistances,
+    WeightedHammingDistances,
+)
+
+#: ``"auto"``: the distance that suits the hashing method best.
+DistanceChoice = Literal["auto", "hamming", "asymmetric"]
+
+
+def choose_distance(hasher: Hasher, choice: DistanceChoice) -> DistanceName:
+    """Return the distance that codes of ``hasher`` are compared by.
+
+    Raises:
+        InputError: such a distance means nothing on its codes.
+    """
+    if choice == "auto":
+        return hasher.distances[0]
+    if choice not in hasher.distances:
+        raise InputError(
+            f"distance={choice}: codes of {type(hasher).__name__} are compared by "
+            f"{' or '.join(hasher.distances)}; choose that, or distance=auto"
+        )
+    return choice
+
+
+def code_distances(
+    hasher: Hasher,
+    queries: np.ndarray,
+    codes: np.ndarray,
+    readable: np.ndarray | None = None,
+    distance: DistanceChoice = "auto",
+) -> Distances:
+    """Return the distances of described queries to a database of codes.
+
+    Args:
+        hasher: Fitted; made the codes.
+        queries: float [Q, D] descriptors, all readable.
+        codes: uint8 [N, bits // 8].
+        readable: bool [N], rows of ``codes`` that are codes at all; all of them when not given.
+        distance: See :func:`choose_distance`.
+
+    Raises:
+        InputError: the distance means nothing on these codes.
+    """
+    if choose_distance(hasher, distance) == "hamming":
+        return HammingDistances(hasher.encode(queries), codes, readable)
+    if isinstance(hasher, SignHasher):
+        return WeightedHammingDistances(hasher.project(queries), codes, readable)
+    assert isinstance(hasher, PQ)
+    return AsymmetricDistances(hasher.asymmetric_distances, queries, codes, readable)

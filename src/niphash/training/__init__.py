@@ -1,0 +1,18 @@
+"""How anything learns: trainer, fitting, callbacks, streams, loggers. Knows no photo and no bit."""
+
+from niphash.lazy import exports
+
+__getattr__, __all__ = exports(
+    __name__,
+    {
+        "trainer": ("TrainerFactory", "lightning_trainer"),  # what conf/trainer calls
+        "fitting": ("fit_module",),  # one LightningModule, resumable
+        "callbacks": ("EpochCheckpoint", "StageProgress"),  # checkpoint and progress of a stage
+        "streams": (
+            "DescriptorStream",
+            "DescriptorBatches",
+            "SampledStream",
+        ),  # batches out of memory or off disk
+        "loggers": ("CSVLogger", "wandb_logger"),  # experiment loggers
+    },
+)

@@ -1,0 +1,98 @@
+"""Descriptors [N, D] of any size: read in blocks, their moments, random rows of them."""
+
+import mmap
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from niphash.errors import InputError
+
+BLOCK_ROWS = 4096
+
+
+def blocks(descriptors: np.ndarray, rows: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
+    """Yield float32 [<= rows, D] copies of a float array or memory map [N, D], in order.
+
+    Raises:
+        InputError: a value is NaN or infinite.
+    """
+    for start in range(0, len(descriptors), rows):
+        block = np.array(descriptors[start : start + rows], np.float32)
+        release_pages(descriptors)
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise InputError(
+                f"descriptor {row} holds NaN or infinite values; leave out the photo it came from"
+            )
+        yield block
+
+
+def memory_map(array: Any) -> mmap.mmap | None:
+    """Return the file map that ``array`` is a view of, if it is one."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array if isinstance(array, mmap.mmap) else None
+
+
+def release_pages(array: np.ndarray) -> None:
+    """Give back the memory of the pages of a memory map that were read; does nothing to other arrays."""
+    mapped = memory_map(array)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def check_matrix(descriptors: np.ndarray) -> None:
+    """Raise an InputError unless ``descriptors`` are [N, D] and N is at least 2."""
+    if descriptors.ndim != 2 or len(descriptors) < 2:
+        raise InputError(
+            f"descriptors of shape {descriptors.shape} cannot be fitted; give at least two rows [N, D]"
+        )
+
+
+def fit_mean(descriptors: np.ndarray) -> np.ndarray:
+    """Return the mean, float32 [D], of float [N, D] descriptors, read in blocks.
+
+    Raises:
+        InputError: fewer than two descriptors, not a matrix, or a value is NaN or infinite.
+    """
+    check_matrix(descriptors)
+    total = np.zeros(descriptors.shape[1])
+    for block in blocks(descriptors):
+        total += block.sum(axis=0, dtype=np.float64)
+    return (total / len(descriptors)).astype(np.float32)
+
+
+def fit_moments(descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation, float32 [D] each, of float [N, D] read in blocks.
+
+    Components that never vary get the deviation 1.
+
+    Raises:
+        InputError: fewer than two descriptors, not a matrix, or a value is NaN or infinite.
+    """
+    check_matrix(descriptors)
+    total = np.zeros(descriptors.shape[1])
+    squares = np.zeros(descriptors.shape[1])
+    for block in blocks(descriptors):
+        total += block.sum(0, dtype=np.float64)
+        squares += np.square(block, dtype=np.float64).sum(0)
+    mean = total / len(descriptors)
+    scale = np.sqrt(np.maximum(squares / len(descriptors) - mean**2, 0))
+    scale[scale <= 1e-6 * scale.max(initial=0)] = 1.0
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def sample_numbers(count: int, limit: int, seed: int) -> np.ndarray:
+    """Return at most ``limit`` of the numbers below ``count``, int64, drawn without repeats and in order."""
+    if count <= limit:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
+
+
+def sample_rows(descriptors: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Return float32 copies of at most ``limit`` rows of [N, D], chosen by :func:`sample_numbers`."""
+    if len(descriptors) <= limit:
+        return np.array(descriptors, np.float32)
+    return np.array(descriptors[sample_numbers(len(descriptors), limit, seed)], np.float32)

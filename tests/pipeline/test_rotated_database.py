@@ -1,0 +1,53 @@
+"""Database images described over rotations."""
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from niphash.data.images import as_image_set
+from niphash.errors import InputError
+from niphash.pipeline.rotated_database import DatabasePooling, database_pooling
+from tests.photos import real_photos
+
+
+def mean_colour_by_quarter(images) -> np.ndarray:
+    """Return a descriptor that turns with the photo: the grey level of each quarter, L2-normalised."""
+    rows = []
+    for i in range(len(images)):
+        grey = np.asarray(images.image(i).convert("L").resize((2, 2)), np.float32).ravel()
+        rows.append(grey / np.linalg.norm(grey))
+    return np.stack(rows)
+
+
+def test_a_full_turn_enters_each_angle_once():
+    assert DatabasePooling("max", 180, 90).angles().tolist() == [-180, -90, 0, 90]
+    assert DatabasePooling("max", 30, 10).angles().tolist() == [-30, -20, -10, 0, 10, 20, 30]
+
+
+@pytest.mark.parametrize("kind", ["max", "mean"])
+def test_pooling_over_a_full_turn_is_invariant_to_quarter_turns(kind: str):
+    photos = [photo.resize((120, 120)) for photo in real_photos()[:3]]
+    pooling = DatabasePooling(kind, 180, 90)
+    [upright] = pooling.describe(as_image_set(photos), mean_colour_by_quarter)
+    [turned] = pooling.describe(as_image_set([p.rotate(90) for p in photos]), mean_colour_by_quarter)
+    np.testing.assert_allclose(np.linalg.norm(upright, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(upright, turned, atol=0.02)
+
+
+def test_minimum_distance_keeps_every_copy():
+    images = as_image_set(real_photos()[:2])
+    copies = DatabasePooling("min_distance", 90, 45).describe(images, mean_colour_by_quarter)
+    assert [copy.shape for copy in copies] == [(2, 4)] * 5
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"pool_database": "median", "pool_degrees": 180, "pool_step": 30},
+        {"pool_database": "max", "pool_degrees": 20, "pool_step": 30},
+        {"pool_database": "max", "pool_degrees": 200, "pool_step": 30},
+    ],
+)
+def test_impossible_values_are_refused(values):
+    with pytest.raises(InputError, match=r"data\.pool"):
+        database_pooling(OmegaConf.create(values))
