@@ -58,7 +58,7 @@ def write_config(folder: Path, config: object) -> None:
     seal(folder)
 
 
-def changed(folder: Path, part: str, **values: object) -> dict:
+def changed(folder: Path, part: str, values: dict) -> dict:
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config[part] |= values
     return config
@@ -94,7 +94,7 @@ def hostile(shown: Path) -> dict[str, dict]:
 @pytest.mark.parametrize("way", sorted(hostile(Path())))
 def test_a_configuration_runs_nothing(way: str, folder: Path, tmp_path: Path):
     shown = tmp_path / "shown"
-    write_config(folder, changed(folder, "hashing", **hostile(shown)[way]))
+    write_config(folder, changed(folder, "hashing", hostile(shown)[way]))
     if way == "date":
         text = (folder / "config.yaml").read_text().replace("'!!timestamp 2001-12-14'", "2001-12-14")
         write_config(folder, text)
@@ -196,7 +196,7 @@ def test_tensors_of_nan_or_of_another_model_are_refused(name: str, folder: Path)
 def test_a_users_own_class_loads_where_it_is_trusted(folder: Path, tmp_path: Path, monkeypatch):
     (tmp_path / "own_hashing.py").write_text("from niphash.hashing.rbm.siamese import RBMSiamese as Mine\n")
     monkeypatch.syspath_prepend(tmp_path)
-    write_config(folder, changed(folder, "hashing", _target_="own_hashing.Mine"))
+    write_config(folder, changed(folder, "hashing", {"_target_": "own_hashing.Mine"}))
     with pytest.raises(InputError, match=r"own_hashing\.Mine"):
         load(folder)
     assert load(folder, trust=["own_hashing.Mine"]).bits == 8
