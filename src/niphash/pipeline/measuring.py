@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from omegaconf import DictConfig
 
 from niphash.data.images import ImageSet
 from niphash.data.task import RetrievalTask
@@ -21,7 +20,8 @@ from niphash.evaluation.functional import Ties
 from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.model import Model
 from niphash.pipeline.fitting import share_a_photo
-from niphash.pipeline.rotated_database import DatabasePooling
+from niphash.pipeline.run import Run
+from niphash.pipeline.task_views import DatabasePooling
 from niphash.search.comparison import DistanceChoice, choose_distance, code_distances
 from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
 from niphash.search.ranking import Ranking, rank
@@ -107,10 +107,9 @@ class Comparison:
     seed: int
 
     @classmethod
-    def of(cls, cfg: DictConfig, model: Model) -> "Comparison":
+    def of(cls, run: Run, model: Model) -> "Comparison":
         """Read the options of a run; a model trained with ``hashing.recenter=index`` asks for it itself."""
-        recenter = bool(cfg.get("recenter")) or recenters_on_index(model.hasher)
-        return cls(cfg.ties, cfg.distance, recenter, int(cfg.seed))
+        return cls(run.ties, run.distance, run.recenter or recenters_on_index(model.hasher), run.seed)
 
 
 def recenters_on_index(hasher: Hasher) -> bool:
