@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from niphash.apps.session import check_data_choice, run_folder, user_errors
+from niphash.apps.session import check_data_choice, choices, run_folder, user_errors
 from niphash.config import conf_dir
 from niphash.errors import InputError
 
@@ -17,7 +17,7 @@ def main(cfg: DictConfig) -> None:
         from niphash.pipeline import evaluating
         from niphash.pipeline.run import assemble
 
-        run = assemble(cfg, run_folder())
+        run = assemble(cfg, run_folder(), choices())
         if cfg.compare is not None:
             evaluating.compare_runs(list(cfg.compare), run.folder, run.seed)
         elif cfg.ranking is not None:

@@ -4,7 +4,7 @@
 command line and the benchmarks use it, and nothing below it sees a configuration.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -103,6 +103,7 @@ class Run:
         recenter: Move the bit thresholds to the mean of the indexed collection.
         fit: The photos to fit on.
         targets: The data sets to measure on; the first gives the default fit set.
+        choices: The choice of each group that names a run (``{"hashing": "itq", ...}``), where known.
     """
 
     folder: Path
@@ -113,6 +114,7 @@ class Run:
     recenter: bool
     fit: FitOptions
     targets: tuple[Target, ...]
+    choices: Mapping[str, str]
     _config: DictConfig = field(repr=False)
 
     @cached_property
@@ -197,7 +199,11 @@ class Run:
         Raises:
             InputError: no such choice, no such key, or an impossible value.
         """
-        return assemble(variant(self._config, overrides), self.folder) if overrides else self
+        if not overrides:
+            return self
+        changed = dict(override.partition("=")[::2] for override in overrides)
+        choices = {group: changed.get(group, choice) for group, choice in self.choices.items()}
+        return assemble(variant(self._config, overrides), self.folder, choices)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -210,13 +216,14 @@ class Run:
         return {part: self.option(part) for part in ("descriptor", "hashing")}
 
 
-def assemble(cfg: DictConfig, folder: Path | str) -> Run:
+def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | None = None) -> Run:
     """Return the run that ``cfg`` stands for; every cheap check is made here.
 
     Args:
         cfg: A composed ``conf/train.yaml`` or ``conf/evaluate.yaml`` (see :func:`niphash.config.compose`);
             never written to.
         folder: The run folder.
+        choices: The choice of each group, as Hydra knows it; those of :data:`CHOICES` are kept.
 
     Raises:
         InputError: an option cannot be used; one sentence says which and what it may be.
@@ -236,6 +243,7 @@ def assemble(cfg: DictConfig, folder: Path | str) -> Run:
         recenter=bool(cfg.get("recenter")),
         fit=FitOptions(**resolved(cfg.fit)) if "fit" in cfg else FitOptions(),
         targets=_targets(cfg),
+        choices={group: (choices or {})[group] for group in CHOICES if group in (choices or {})},
         _config=cfg,
     )
 

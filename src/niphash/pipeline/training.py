@@ -97,6 +97,7 @@ def _record(run: Run, fit_set: FitSet) -> tuple[dict[str, Any], np.ndarray]:
         "dim": run.describer.dim,
         "bits": run.hasher.bits,
         "seed": run.seed,
+        "choices": dict(run.choices),
         "fit_set": {"source": fit_set.source, "images": len(fit_set.images), "checksum": set_checksum(rows)},
         "hashing": run.hasher.log_config(),
     }
