@@ -23,8 +23,8 @@ from rich.table import Table
 from niphash.data.sets.ukbench import VIEWS as SHOTS
 from niphash.data.sets.ukbench import UKBenchData
 from niphash.data.task import Relevance
-from niphash.evaluation.bootstrap import bootstrap_interval
 from niphash.evaluation.functional import average_precision, tie_groups, ukb_score
+from niphash.evaluation.intervals import bootstrap_interval
 from niphash.hashing.pairs import PairSampler
 from niphash.hashing.rbm.siamese import RBMSiamese
 from niphash.hashing.rbm.stack import RBMStack
@@ -187,10 +187,11 @@ def report(found: dict[str, np.ndarray], title: str) -> None:
     for name, values in found.items():
         table.add_row(name, *(f"{mean:.4f}" for mean in values.mean(axis=0)))
     show(table)
-    table = Table("difference", "4 x recall@4", "mAP", title="paired, with bootstrap 95 % intervals")
+    table = Table("difference", "4 x recall@4", "mAP", title="paired, with 95 % intervals over objects")
     for first, second in COMPARISONS:
         difference = found[first] - found[second]
-        ends = zip(difference.mean(axis=0), bootstrap_interval(difference, seed=0), strict=True)
+        objects = np.arange(len(difference)) // SHOTS  # a fold tests whole objects
+        ends = zip(difference.mean(axis=0), bootstrap_interval(difference, objects, seed=0), strict=True)
         cells = (f"{mean:+.4f} ({low:+.4f} to {high:+.4f})" for mean, (low, high) in ends)
         table.add_row(f"{first} - {second}", *cells)
     show(table)

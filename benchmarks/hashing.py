@@ -10,7 +10,7 @@ the views as further photos, ``niphash+labels`` the true objects of the fit phot
 method could reach if it guessed every match), ``niphash:neighbours=0`` sets one of its options;
 ``niphash+hamming`` and ``itq+asymmetric`` compare the codes by that distance. With ``--draws 3`` each query's
 score is the mean of three hashers of seeds one after another, which differ in what is random. Ratios are to
-the method ``--against``, with paired bootstrap 95 % intervals over queries. What was described, measured is
+the method ``--against``, with paired 95 % intervals over objects. What was described, measured is
 kept in ``--folder``, so a run that was stopped goes on; a method that has changed needs its files in
 ``<folder>/scores`` deleted.
 """
@@ -33,6 +33,7 @@ from niphash.data.task import Relevance
 from niphash.descriptors.describer import Describer
 from niphash.descriptors.store.store import DescriptorStore, describe_once
 from niphash.evaluation.evaluator import evaluate
+from niphash.evaluation.intervals import ratio_interval
 from niphash.hashing.hasher import Hasher
 from niphash.pipeline.assembly import build_data
 from niphash.pipeline.fitting import view_pairs, with_views
@@ -52,7 +53,7 @@ DESCRIPTORS = {
 METHODS = ["lsh", "pca_sign", "spectral", "bpbc", "rbm_stack", "itq", "itq+views", "niphash"]
 SUFFIXES = ("views", "labels", "hamming", "asymmetric")
 COLUMNS = ["descriptor", "bits", "method", "float", "score", "of_float", "against", "ratio", "low", "high"]
-FOLDS, RESAMPLES = 5, 2000
+FOLDS = 5
 
 
 def describe(name: str, photos: ImageSet, options: argparse.Namespace) -> np.ndarray:
@@ -160,13 +161,6 @@ def remembered(
     return np.load(path)
 
 
-def ratio_interval(first: np.ndarray, second: np.ndarray, seed: int) -> tuple[float, float]:
-    """Return the bootstrap 95 % interval of mean(first) / mean(second) [Q], paired by query."""
-    drawn = np.random.default_rng(seed).integers(len(first), size=(RESAMPLES, len(first)))
-    low, high = np.quantile(first[drawn].mean(axis=1) / second[drawn].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--photos", default="../shared/data/ukbench", help="folder of UKBench photos")
@@ -195,7 +189,8 @@ def main() -> None:
             peer = remembered(name, options.against, bits, described, options)
             for method in options.methods:
                 codes = remembered(name, method, bits, described, options)
-                low, high = ratio_interval(codes, peer, options.seed)
+                objects = np.arange(len(codes)) // SHOTS
+                low, high = ratio_interval(codes[:, None], peer[:, None], objects, options.seed)[0]
                 mean, of_float, ratio = codes.mean(), codes.mean() / exact.mean(), codes.mean() / peer.mean()
                 lines.append(
                     [name, bits, method, exact.mean(), mean, of_float, options.against, ratio, low, high]

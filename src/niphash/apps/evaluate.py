@@ -1,4 +1,4 @@
-"""``python evaluate.py``, ``niphash evaluate``: measure a trained model, a foreign ranking, or two runs."""
+"""``python evaluate.py``, ``niphash evaluate``: a trained model, a foreign ranking, runs side by side."""
 
 import hydra
 from omegaconf import DictConfig
@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> None:
         from niphash.pipeline import evaluating
 
         if cfg.compare is not None:
-            evaluating.compare_runs(list(cfg.compare), run_folder(), int(cfg.seed))
+            evaluating.compare_runs(list(cfg.compare), run_folder(), int(cfg.seed), cfg.reference)
         elif cfg.ranking is not None:
             evaluating.evaluate_ranking(cfg, run_folder(), data_nodes(cfg))
         else:
