@@ -1,4 +1,4 @@
-"""``python evaluate.py``, ``niphash evaluate``: measure a model or a foreign ranking, compare runs."""
+"""``python evaluate.py``, ``niphash evaluate``: a trained model, a foreign ranking, runs side by side."""
 
 import hydra
 from omegaconf import DictConfig
@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
 
         run = assemble(cfg, run_folder(), choices())
         if cfg.compare is not None:
-            evaluating.compare_runs(list(cfg.compare), run.folder, run.seed)
+            evaluating.compare_runs(list(cfg.compare), run.folder, run.seed, cfg.reference)
         elif cfg.ranking is not None:
             evaluating.evaluate_ranking(run, cfg.ranking)
         elif cfg.model is not None:

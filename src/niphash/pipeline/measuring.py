@@ -98,7 +98,7 @@ class Comparison:
         ties: Order inside equal distances.
         distance: Between codes, see :func:`niphash.search.comparison.choose_distance`.
         recenter: Move the bit thresholds to the mean of the database first.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
 
     ties: Ties
@@ -156,9 +156,8 @@ def measure(
             name: rank(source, task, k=TOP, tied_before=comparison.ties == "stable", doing=f"rank by {name}")
             for name, source in sources.items()
         }
-    precision_at = (1, 5, 10) if task.variants else ()  # mP@k belongs to the revisited protocol
     reports = {
-        name: evaluate(ranking, task, ties=comparison.ties, precision_at=precision_at, seed=comparison.seed)
+        name: evaluate(ranking, task, ties=comparison.ties, seed=comparison.seed)
         for name, ranking in rankings.items()
     }
     return Measurement(

@@ -108,9 +108,7 @@ def variants(
         for data, at in outcomes.items()
         for name, outcome in at.items()
     ]
-    sentence = "; ".join(
-        _sentence(data, at, reference, run.seed) for data, at in outcomes.items()
-    )
+    sentence = "; ".join(_sentence(data, at, reference, run.seed) for data, at in outcomes.items())
     return StudyResult("variants", rows, _draw(outcomes, reference, run.seed), f"{sentence}.")
 
 

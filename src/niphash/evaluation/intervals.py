@@ -1,0 +1,153 @@
+"""Intervals of means over queries that are not independent: clusters of queries, resampled whole.
+
+Apart from the evaluator, because the comparison of runs and the studies need intervals without a ranking.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse, stats
+from scipy.sparse.csgraph import connected_components
+
+from niphash.data.task import RetrievalTask
+from niphash.search.ranking import Truth
+
+
+def query_clusters(truth: Truth) -> np.ndarray:
+    """Return the cluster of each query, int64 [Q], numbered from 0 as the queries come.
+
+    Two queries stand in one cluster if they share a photo, see :func:`query_photos`, or if a chain of such
+    pairs joins them: the views of an object, the queries of a landmark.
+    """
+    queries, photos = query_photos(truth)
+    return clusters_of_links(np.arange(_length(truth)), queries, photos)
+
+
+def query_photos(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
+    """Return the photos of each query: those relevant to it in any variant, and its own where it is searched.
+
+    Without their own photos, two photos of which each is relevant to the other would share none.
+
+    Args:
+        truth: The task, or the ground truth of each query (which knows no query's own photo).
+
+    Returns:
+        int64 [L], int64 [L]: query and database image of each pair.
+    """
+    variants = (truth.relevance, *truth.variants.values()) if isinstance(truth, RetrievalTask) else (truth,)
+    pairs = [(q, one.relevant) for relevance in variants for q, one in enumerate(relevance)]
+    if isinstance(truth, RetrievalTask):
+        pairs += _own_photos(truth)
+    queries = np.repeat([q for q, _ in pairs], [len(photos) for _, photos in pairs])
+    return queries.astype(np.int64), np.concatenate([np.empty(0, np.int64), *(p for _, p in pairs)])
+
+
+def clusters_of_links(numbers: np.ndarray, queries: np.ndarray, photos: np.ndarray) -> np.ndarray:
+    """Return the connected components of queries that share photos.
+
+    Args:
+        numbers: int64 [Q], the number of each query, none twice.
+        queries: int64 [L], which query, by its number, has ...
+        photos: int64 [L], ... which photo.
+
+    Returns:
+        int64 [Q], numbered from 0 in the order of ``numbers``.
+    """
+    order = np.argsort(numbers)
+    rows = order[np.searchsorted(numbers, queries, sorter=order)]
+    found, columns = np.unique(photos, return_inverse=True)
+    nodes = len(numbers) + len(found)
+    graph = sparse.coo_array((np.ones(len(rows)), (rows, len(numbers) + columns)), shape=(nodes, nodes))
+    _, labels = connected_components(graph, directed=False)
+    _, first, cluster = np.unique(labels[: len(numbers)], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[cluster]
+
+
+def bootstrap_interval(
+    values: np.ndarray, clusters: np.ndarray, seed: int, resamples: int = 2000, confidence: float = 0.95
+) -> np.ndarray:
+    """Return the interval of the mean of each column, by the expanded percentile bootstrap over clusters.
+
+    Clusters are drawn with replacement, as many as there are, each with all its queries. The percentiles of
+    the means are taken further out, as Student's t with C - 1 degrees of freedom is wider than the normal
+    distribution (Hesterberg, *The American Statistician* 69, 2015, pages 371-386).
+
+    Args:
+        values: float [Q, M], M values of each of Q queries.
+        clusters: int [Q], the cluster of each query, any numbers.
+        seed: Seed of the draws; the same values and seed give the same interval.
+        resamples: Number of draws.
+        confidence: How often the interval should hold the mean.
+
+    Returns:
+        float64 [M, 2], lower and upper end; NaN for fewer than two clusters, which show no spread.
+    """
+    return ratio_interval(values, np.ones_like(values, np.float64), clusters, seed, resamples, confidence)
+
+
+def ratio_interval(
+    first: np.ndarray,
+    second: np.ndarray,
+    clusters: np.ndarray,
+    seed: int,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> np.ndarray:
+    """Return the interval of mean(first) / mean(second) of each column, paired by query.
+
+    Args:
+        first: float [Q, M].
+        second: float [Q, M]; no draw of clusters may have the mean 0.
+        clusters: int [Q], see :func:`bootstrap_interval`, as the other arguments.
+        seed: See there.
+        resamples: See there.
+        confidence: See there.
+
+    Returns:
+        float64 [M, 2], as there.
+    """
+    # Measured on clusters of 4 or 5 queries with a correlation of 0.4 inside, normal values, 95 % wanted:
+    # of 125 clusters percentiles cover 95 %, BCa 95 %, these 95 %; of 11 clusters 91 %, 91 %, 94 %. A
+    # bootstrap t covers too, but its ends run away where most queries have one value, as AP and hit rates do.
+    names, cluster = np.unique(clusters, return_inverse=True)
+    count = len(names)
+    if count < 2:
+        return np.full((first.shape[1], 2), np.nan)
+    tail = stats.norm.cdf(np.sqrt(count / (count - 1)) * stats.t.ppf((1 - confidence) / 2, count - 1))
+    found = stats.bootstrap(
+        [_sums(values, cluster) for values in (first, second)],  # [M, C] each
+        _ratio,
+        axis=-1,
+        paired=True,
+        n_resamples=resamples,
+        batch=100,  # of M x C values each; all at once would take gigabytes for thousands of clusters
+        confidence_level=1 - 2 * tail,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return np.stack(found.confidence_interval, axis=-1)
+
+
+def _sums(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    """Return the sum of each column of [Q, M] over each cluster, [M, C]."""
+    return np.stack([np.bincount(cluster, weights=column) for column in values.T])
+
+
+def _ratio(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
+    return first.sum(axis) / second.sum(axis)
+
+
+def _own_photos(task: RetrievalTask) -> list[tuple[int, np.ndarray]]:
+    """Return each query whose photo is a database image (whole, or a box in it), with that image."""
+    # Paths are equal when they name one file; pictures in memory are one when they are the same object.
+    place = {_identity(source): i for i, source in enumerate(task.database.sources)}
+    found = ((q, place.get(_identity(source))) for q, source in enumerate(task.queries.sources))
+    return [(q, np.array([i], np.int64)) for q, i in found if i is not None]
+
+
+def _identity(source: object) -> object:
+    return source if isinstance(source, Path) else id(source)
+
+
+def _length(truth: Truth) -> int:
+    return len(truth.relevance) if isinstance(truth, RetrievalTask) else len(truth)
