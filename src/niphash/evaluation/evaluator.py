@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from niphash.data.names import portable_name
 from niphash.data.task import AveragePrecision, Relevance, RetrievalTask
 from niphash.evaluation import functional
 from niphash.evaluation.functional import Ties, tie_groups
@@ -76,7 +77,7 @@ class Report:
             writer.writerow([QUERY, CLUSTER, *self.per_query])
             for query_id, cluster, *values in zip(query_ids, self.clusters, *columns, strict=True):
                 cells = ("" if np.isnan(v) else repr(float(v)) for v in values)
-                writer.writerow([query_id, int(cluster), *cells])
+                writer.writerow([portable_name(query_id), int(cluster), *cells])
 
 
 def evaluate(
