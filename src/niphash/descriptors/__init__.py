@@ -14,7 +14,7 @@ _CONTRACTS = {
 }
 _PARTS = {
     "assembly": ("single", "fusion"),  # a describer out of backbone, pooling and stages
-    "stages": ("Centring", "PCAWhitening", "no_stage"),  # what is done to a descriptor afterwards
+    "stages": ("Centring", "PCAWhitening", "ViewWhitening", "no_stage"),  # after a describer
     "local.sift": ("SiftDoG", "SiftDense"),  # local descriptors
     "local.fisher": ("Fisher",),  # Fisher vectors
     "local.vlad": ("VLAD",),  # sums of residuals

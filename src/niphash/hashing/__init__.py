@@ -12,6 +12,7 @@ _METHODS = {
     "closed_form.itq": ("ITQ",),  # iterative quantisation
     "closed_form.lsh": ("LSH",),  # random hyperplanes
     "closed_form.niphash": ("NIPHash",),  # whitening learned from views, then a random frame
+    "closed_form.pca_hash": ("PCAHash",),  # signs of randomly rotated principal components
     "closed_form.pca_sign": ("PCASign",),  # signs of principal components
     "closed_form.pq": ("PQ",),  # product quantisation
     "closed_form.spectral": ("SpectralHashing",),  # signs of sinusoids along principal axes

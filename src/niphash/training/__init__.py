@@ -13,6 +13,8 @@ __getattr__, __all__ = exports(
             "DescriptorBatches",
             "SampledStream",
         ),  # batches out of memory or off disk
+        "fit_data": ("FitData",),  # what is learned from
+        "view_whitening": ("fit_view_whitening",),  # directions that views do not change
         "loggers": ("CSVLogger", "wandb_logger"),  # experiment loggers
     },
 )

@@ -4,10 +4,12 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from niphash.config import build, compose
+from niphash.descriptors.stages import ViewWhitening
 from niphash.errors import InputError
 from niphash.hashing.closed_form.itq import ITQ
 from niphash.hashing.closed_form.niphash import NIPHash
 from niphash.hashing.hasher import unpack_bits
+from niphash.training.fit_data import FitData
 
 PHOTOS, DIM = 150, 60
 
@@ -109,6 +111,16 @@ def test_fit_limit_bounds_the_rows_but_not_the_mean():
     hasher.fit(descriptors, pairs)
     assert hasher.log_config()["groups"] == 50
     np.testing.assert_allclose(hasher.state_dict()["mean"].numpy(), descriptors.mean(axis=0), atol=1e-5)
+
+
+def test_the_codes_are_signs_of_a_random_frame_after_whitening_from_views():
+    descriptors, pairs = photos_and_views(seed=1)
+    hasher, stage = NIPHash(24, seed=4), ViewWhitening(dim=24)
+    hasher.fit(descriptors, pairs)
+    stage.fit(FitData(descriptors, pairs))
+    frame = np.linalg.qr(np.random.default_rng(4).standard_normal((24, 24)))[0]
+    bits = stage(descriptors) @ frame > 0
+    assert (bits != unpack_bits(hasher.encode(descriptors)).astype(bool)).mean() < 1e-3
 
 
 @pytest.mark.parametrize(
