@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from hashing import DESCRIPTORS, fit, fitted_describer, search
+from niphash.pipeline.assembly import build_data
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +24,6 @@ from niphash.data.images import ImageSet
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.descriptors.store.store import DescriptorStore, describe_once
 from niphash.evaluation.evaluator import evaluate
-from niphash.pipeline.assembly import build_data
 from niphash.pipeline.fitting import with_views
 from niphash.search.ranking import rank_descriptors
 

@@ -22,6 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from niphash.pipeline.assembly import build_data
 from rich.console import Console
 from rich.table import Table
 
@@ -34,7 +35,6 @@ from niphash.descriptors.describer import Describer
 from niphash.descriptors.store.store import DescriptorStore, describe_once
 from niphash.evaluation.evaluator import evaluate
 from niphash.hashing.hasher import Hasher
-from niphash.pipeline.assembly import build_data
 from niphash.pipeline.fitting import view_pairs, with_views
 from niphash.search.comparison import code_distances
 from niphash.search.ranking import Ranking, rank, rank_descriptors

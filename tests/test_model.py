@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 import niphash
 from niphash.errors import InputError
-from niphash.model import FORMAT, _checksum, load
+from niphash.model import FORMAT, load
+from tests.model_folders import seal
 from tests.photos import real_photos
 
 FIRST_FORMAT = Path(__file__).parent / "models"
@@ -44,13 +45,6 @@ def test_saving_writes_public_names_and_loads_again(name: str, tmp_path: Path):
 def folder(tmp_path: Path) -> Path:
     """A model folder of the present format."""
     return niphash.load(FIRST_FORMAT / "fisher_rbm_siamese").save(tmp_path / "model")
-
-
-def seal(folder: Path) -> None:
-    """Enter the checksums of what the files hold now, as somebody would who changed them on purpose."""
-    record = json.loads((folder / "model.json").read_text())
-    record["checksums"] = {name: _checksum(folder / name) for name in record["checksums"]}
-    (folder / "model.json").write_text(json.dumps(record))
 
 
 def write_config(folder: Path, config: object) -> None:

@@ -9,16 +9,19 @@ from typing import Literal
 import numpy as np
 
 from niphash.config import compose
-from niphash.data.ground_truth.ranked_lists import RankedList, listed_names, write_holidays_results
+from niphash.data.ground_truth.ranked_lists import write_holidays_results
 from niphash.data.images import ImageSet, as_image_set
+from niphash.data.names import native_name, portable_name
+from niphash.data.writing import refuse_links
 from niphash.descriptors.describer import DescribeReport
 from niphash.descriptors.store.store import DescriptorStore, describe_to_store
 from niphash.errors import InputError
 from niphash.model import Model, load
-from niphash.pipeline.assembly import build_data, build_task, descriptors_dir
+from niphash.pipeline.rankings import ranked_lists
+from niphash.pipeline.run import assemble
 from niphash.plain import printable, read_json
 from niphash.search.comparison import DistanceChoice, choose_distance, code_distances
-from niphash.search.exact import search_descriptors, search_exhaustively
+from niphash.search.exact import search_exhaustively
 from niphash.search.hamming import HammingIndex
 
 CODES, PHOTOS, MODEL = "codes.safetensors", "photos.json", "model"
@@ -26,6 +29,7 @@ CODES, PHOTOS, MODEL = "codes.safetensors", "photos.json", "model"
 
 def describe(photos: str, model_folder: str, out: str, dtype: str) -> None:
     """Describe the photos that the store ``out`` does not hold yet."""
+    refuse_links(Path(out))
     model, images = load(model_folder), ImageSet.from_folder(photos)
     report = DescribeReport()
     described = describe_to_store(
@@ -34,6 +38,7 @@ def describe(photos: str, model_folder: str, out: str, dtype: str) -> None:
     print(
         f"{len(described) - len(report.skipped)} photos in {out}, {model.describer.dim} dimensions, {dtype}"
     )
+    print(report.summary())
     _print_skipped(report)
 
 
@@ -42,9 +47,10 @@ def index(photos: str, model_folder: str, out: str) -> None:
     folder = Path(out)
     if (folder / CODES).exists():
         raise InputError(f"{folder}: holds an index already; name a new folder with --out")
+    refuse_links(folder)
     model, images = load(model_folder), ImageSet.from_folder(photos)
     report = DescribeReport()
-    store = DescriptorStore.of(model.describer, descriptors_dir(compose()))
+    store = DescriptorStore.of(model.describer, Path(compose().paths.data_dir) / "descriptors")
     described = describe_to_store(model.describer, images, store, report)
     rows = np.flatnonzero(described.positions >= 0)
     if not len(rows):
@@ -54,10 +60,11 @@ def index(photos: str, model_folder: str, out: str) -> None:
         part = rows[start : start + 4096]
         codes.add(model.hasher.encode(described[part]), part)
     shutil.copytree(model_folder, folder / MODEL, dirs_exist_ok=True)
-    root = Path(photos).resolve()
-    (folder / PHOTOS).write_text(json.dumps({"root": str(root), "photos": list(images.ids)}) + "\n")
+    names = [portable_name(name) for name in (str(Path(photos).resolve()), *images.ids)]
+    (folder / PHOTOS).write_text(json.dumps({"root": names[0], "photos": names[1:]}) + "\n")
     codes.save(folder / CODES)
     print(f"{len(codes)} photos of {photos} in {folder}, {codes.bits} bits each")
+    print(report.summary())
     _print_skipped(report)
 
 
@@ -72,52 +79,19 @@ def search(index_folder: str, photo: str, k: int, distance: DistanceChoice) -> N
     form = "4d" if np.issubdtype(at.dtype, np.integer) else "6.2f"
     for bits, number in zip(at[0].tolist(), ids[0].tolist(), strict=True):
         if number >= 0:
-            print(f"{bits:{form}}  {printable(str(root / names[number]))}")
+            print(f"{bits:{form}}  {printable(portable_name(str(root / names[number])))}")
 
 
 def rank(
     model_folder: str, data: list[str], k: int | None, by: DistanceChoice | Literal["descriptor"], out: str
 ) -> None:
     """Write for each query of a data set the database images, nearest first, in the Holidays format."""
-    model = load(model_folder)
-    if by != "descriptor":
-        choose_distance(model.hasher, by if _bits(model) else "auto")
-    cfg = compose([f"data={data[0]}", *data[1:]], "evaluate")
-    data_set = build_data(cfg.data)
-    data_set.prepare()
-    task = build_task(data_set, cfg.data, cfg)
     report = DescribeReport()
-    store = DescriptorStore.of(model.describer, descriptors_dir(cfg))
-    database, queries = (
-        describe_to_store(model.describer, images, store, report) for images in (task.database, task.queries)
-    )
-    found = _nearest(model, np.asarray(queries), np.asarray(database), k or len(task.database), by)
-    names = listed_names(task)
-    lists = [
-        RankedList(names[query], tuple(names[task.database.ids[i]] for i in row if i >= 0))
-        for query, row in zip(task.queries.ids, found.tolist(), strict=True)
-    ]
+    run = assemble(compose([f"data={data[0]}", *data[1:]], "evaluate"), Path(out).parent)
+    lists = ranked_lists(run, load(model_folder), k, by, report)
     write_holidays_results(Path(out), lists)
     print(f"{len(lists)} ranked lists in {out}")
     _print_skipped(report)
-
-
-def _nearest(
-    model: Model,
-    queries: np.ndarray,
-    database: np.ndarray,
-    k: int,
-    by: DistanceChoice | Literal["descriptor"],
-) -> np.ndarray:
-    """Return int64 [Q, k], database numbers nearest first, -1 where there is none."""
-    if by == "descriptor":
-        return search_descriptors(queries, database, k)[1]
-    readable, answered = (np.flatnonzero(np.isfinite(rows[:, 0])) for rows in (database, queries))
-    codes = HammingIndex(model.bits)
-    codes.add(model.hasher.encode(database[readable]), readable)
-    found = np.full((len(queries), k), -1, np.int64)
-    found[answered] = _nearest_codes(model, queries[answered], codes, k, by)[1]
-    return found
 
 
 def _nearest_codes(
@@ -145,9 +119,9 @@ def _read_index(folder: Path) -> tuple[HammingIndex, list[str], Path]:
         raise InputError(f"{path}: names no photos; make the index again with niphash index")
     if len(codes) and int(codes.ids.max()) >= len(names):
         raise InputError(f"{path}: names {len(names)} photos, fewer than {folder / CODES} numbers")
-    return codes, names, Path(root)
+    return codes, [native_name(name) for name in names], Path(native_name(root))
 
 
 def _print_skipped(report: DescribeReport) -> None:
     for skipped in report.skipped:
-        print(f"skipped: {skipped.image_id} ({skipped.reason})", file=sys.stderr)
+        print(f"skipped: {printable(portable_name(skipped.image_id))} ({skipped.reason})", file=sys.stderr)

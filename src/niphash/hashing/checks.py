@@ -22,7 +22,7 @@ def check_bits(bits: int) -> int:
     Raises:
         InputError: it is not.
     """
-    if bits <= 0 or bits % 8:
+    if not isinstance(bits, int) or isinstance(bits, bool) or bits <= 0 or bits % 8:
         raise InputError(f"bits={bits}: give a code length that is a positive multiple of 8, such as bits=64")
     return bits
 

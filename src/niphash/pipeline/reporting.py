@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def run_entry(
 
 
 def report_run(
-    entries: list[dict[str, Any]], measurements: list[Measurement], run_dir: Path, logger: "Logger | None"
+    entries: list[dict[str, Any]], measurements: list[Measurement], run_dir: Path, loggers: "Sequence[Logger]"
 ) -> None:
     """Write ``metrics.json``, the per-query CSVs and the pictures, log them, print the table."""
     write_json(entries[0] if len(entries) == 1 else entries, run_dir / "metrics.json")
@@ -58,7 +59,7 @@ def report_run(
         suffix = "" if len(entries) == 1 else f"_{entry['data']}"
         picture = _write_queries(measurement, run_dir, suffix)
         print_measurement(entry, measurement)
-        if logger is not None:
+        for logger in loggers:
             logger.log_metrics(_flat(entry))
             log_picture(logger, f"ranking{suffix}", picture)
     print(f"written to {run_dir}")

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from niphash.training.rows import Rows
+
 
 @dataclass(frozen=True)
 class FitData:
@@ -15,9 +17,9 @@ class FitData:
         held_out: float [M, D] for curves and stopping rules, never learned from; ``None``: none.
     """
 
-    rows: np.ndarray
+    rows: Rows
     pairs: np.ndarray | None = None
-    held_out: np.ndarray | None = None
+    held_out: Rows | None = None
 
     @property
     def count(self) -> int:

@@ -2,13 +2,29 @@
 
 import mmap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from niphash.errors import InputError
 
 BLOCK_ROWS = 4096
+
+
+class Rows(Protocol):
+    """Descriptors [N, D] that are read in parts: an array, a memory map, or those of a store."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, D)``."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float16."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray: ...
 
 
 def blocks(descriptors: np.ndarray, rows: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
