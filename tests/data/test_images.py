@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from niphash.data.images import Box, ImageSet, UnreadableImage, as_image_set, checksums, crop, image_files
+from niphash.data.images import Box, ImageSet, UnreadableImage, as_image_set, checksums, crop
+from niphash.data.survey import image_files
 from niphash.errors import InputError
 from tests.data.replicas import jpeg, photograph, view
 
@@ -34,13 +35,12 @@ def test_a_folder_without_images_or_no_folder_is_refused(tmp_path: Path) -> None
         ImageSet.from_folder(tmp_path / "nothing")
 
 
-def test_a_box_crops_and_switches_the_size_hint_off(tmp_path: Path) -> None:
+def test_a_box_crops(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     photograph("rocket").save(path)
     boxed = ImageSet(("x",), (path,), (Box(10.4, 20.6, 110.2, 90.0),))
     expected = np.asarray(photograph("rocket"))[21:90, 10:110]
     np.testing.assert_array_equal(np.asarray(boxed.image(0)), expected)
-    np.testing.assert_array_equal(np.asarray(boxed.image(0, max_side=16)), expected)
 
 
 def test_a_box_outside_the_image_is_refused() -> None:

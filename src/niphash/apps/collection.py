@@ -11,6 +11,8 @@ import numpy as np
 from niphash.config import compose
 from niphash.data.ground_truth.ranked_lists import write_holidays_results
 from niphash.data.images import ImageSet, as_image_set
+from niphash.data.names import native_name, portable_name
+from niphash.data.writing import refuse_links
 from niphash.descriptors.describer import DescribeReport
 from niphash.descriptors.store.store import DescriptorStore, describe_to_store
 from niphash.errors import InputError
@@ -27,6 +29,7 @@ CODES, PHOTOS, MODEL = "codes.safetensors", "photos.json", "model"
 
 def describe(photos: str, model_folder: str, out: str, dtype: str) -> None:
     """Describe the photos that the store ``out`` does not hold yet."""
+    refuse_links(Path(out))
     model, images = load(model_folder), ImageSet.from_folder(photos)
     report = DescribeReport()
     described = describe_to_store(
@@ -35,6 +38,7 @@ def describe(photos: str, model_folder: str, out: str, dtype: str) -> None:
     print(
         f"{len(described) - len(report.skipped)} photos in {out}, {model.describer.dim} dimensions, {dtype}"
     )
+    print(report.summary())
     _print_skipped(report)
 
 
@@ -43,6 +47,7 @@ def index(photos: str, model_folder: str, out: str) -> None:
     folder = Path(out)
     if (folder / CODES).exists():
         raise InputError(f"{folder}: holds an index already; name a new folder with --out")
+    refuse_links(folder)
     model, images = load(model_folder), ImageSet.from_folder(photos)
     report = DescribeReport()
     store = DescriptorStore.of(model.describer, Path(compose().paths.data_dir) / "descriptors")
@@ -55,10 +60,11 @@ def index(photos: str, model_folder: str, out: str) -> None:
         part = rows[start : start + 4096]
         codes.add(model.hasher.encode(described[part]), part)
     shutil.copytree(model_folder, folder / MODEL, dirs_exist_ok=True)
-    root = Path(photos).resolve()
-    (folder / PHOTOS).write_text(json.dumps({"root": str(root), "photos": list(images.ids)}) + "\n")
+    names = [portable_name(name) for name in (str(Path(photos).resolve()), *images.ids)]
+    (folder / PHOTOS).write_text(json.dumps({"root": names[0], "photos": names[1:]}) + "\n")
     codes.save(folder / CODES)
     print(f"{len(codes)} photos of {photos} in {folder}, {codes.bits} bits each")
+    print(report.summary())
     _print_skipped(report)
 
 
@@ -73,7 +79,7 @@ def search(index_folder: str, photo: str, k: int, distance: DistanceChoice) -> N
     form = "4d" if np.issubdtype(at.dtype, np.integer) else "6.2f"
     for bits, number in zip(at[0].tolist(), ids[0].tolist(), strict=True):
         if number >= 0:
-            print(f"{bits:{form}}  {printable(str(root / names[number]))}")
+            print(f"{bits:{form}}  {printable(portable_name(str(root / names[number])))}")
 
 
 def rank(
@@ -113,9 +119,9 @@ def _read_index(folder: Path) -> tuple[HammingIndex, list[str], Path]:
         raise InputError(f"{path}: names no photos; make the index again with niphash index")
     if len(codes) and int(codes.ids.max()) >= len(names):
         raise InputError(f"{path}: names {len(names)} photos, fewer than {folder / CODES} numbers")
-    return codes, names, Path(root)
+    return codes, [native_name(name) for name in names], Path(native_name(root))
 
 
 def _print_skipped(report: DescribeReport) -> None:
     for skipped in report.skipped:
-        print(f"skipped: {skipped.image_id} ({skipped.reason})", file=sys.stderr)
+        print(f"skipped: {printable(portable_name(skipped.image_id))} ({skipped.reason})", file=sys.stderr)

@@ -1,5 +1,6 @@
 """What the two Hydra programs share: run folder, several data sets, errors in one sentence."""
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ INPUT_ERROR, INTERRUPTED = 2, 130
 @contextmanager
 def user_errors() -> Iterator[None]:
     """End the program with one sentence, and without a traceback, where the user can mend it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show ends no run
+            stream.reconfigure(errors="backslashreplace")
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it reports which build it loads
     try:
         yield

@@ -10,69 +10,19 @@ from pathlib import Path
 from niphash.data.decode import AVIF_REMEDY, HEIF_REMEDY, is_photo, reads_avif, reads_heif
 from niphash.errors import InputError
 
+
+def _suffixes(names: str) -> frozenset[str]:
+    return frozenset(f".{name}" for name in names.split())
+
+
 #: A file of one of these is a photo until it is read; all other files are looked into.
-PHOTO_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-    ]
-)
-HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
-AVIF_SUFFIXES = frozenset({".avif", ".avifs"})
+PHOTO_SUFFIXES = _suffixes("jpg jpeg jpe jfif mpo png webp bmp dib gif tif tiff ppm pgm pbm pnm")
+HEIF_SUFFIXES = _suffixes("heic heif hif heics heifs")
+AVIF_SUFFIXES = _suffixes("avif avifs")
 #: Pictures that nothing here reads. Camera raw files begin like TIFF, but what is found there is a thumbnail.
-UNREAD_SUFFIXES = frozenset(
-    [
-        ".dng",
-        ".nef",
-        ".nrw",
-        ".cr2",
-        ".cr3",
-        ".crw",
-        ".arw",
-        ".srf",
-        ".sr2",
-        ".orf",
-        ".rw2",
-        ".pef",
-        ".raf",
-        ".srw",
-        ".x3f",
-        ".3fr",
-        ".iiq",
-        ".erf",
-        ".kdc",
-        ".mrw",
-        ".rwl",
-        ".jxl",
-        ".jp2",
-        ".j2k",
-        ".jpx",
-        ".psd",
-        ".psb",
-        ".svg",
-        ".xcf",
-        ".ai",
-        ".eps",
-        ".exr",
-        ".hdr",
-        ".ico",
-        ".icns",
-        ".tga",
-    ]
+UNREAD_SUFFIXES = _suffixes(
+    "dng nef nrw cr2 cr3 crw arw srf sr2 orf rw2 pef raf srw x3f 3fr iiq erf kdc mrw rwl "
+    "jxl jp2 j2k jpx psd psb svg xcf ai eps exr hdr ico icns tga"
 )
 #: Folders in which systems keep thumbnails, deleted files and copies (names in lower case).
 SYSTEM_FOLDERS = frozenset(
@@ -227,7 +177,7 @@ def walk_files(root: Path, left_out: Counter[str] | None = None) -> Iterator[Pat
 def _entries(folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]] | None:
     """Return what is in a folder, by name; ``None`` when it has been entered before."""
     try:
-        status = os.stat(folder)
+        status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
             return None
         seen.add((status.st_dev, status.st_ino))

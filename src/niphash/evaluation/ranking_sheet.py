@@ -6,6 +6,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.data.names import portable_name
 from niphash.data.task import RetrievalTask
+from niphash.plain import printable
 from niphash.search.ranking import Ranking
 
 Colour = tuple[int, int, int]
@@ -89,7 +90,12 @@ def _draw_tile(
         ImageDraw.Draw(picture).text(middle, "unreadable", FAINT, _font(13), anchor="mm")
     framed = ImageOps.expand(picture, FRAME, frame)
     sheet.paste(framed, (left + (TILE - framed.width) // 2, top + (TILE - framed.height) // 2))
-    draw.text((left, top + TILE + 3), _shortened(portable_name(images.ids[index]), _font(13)), INK, _font(13))
+    draw.text(
+        (left, top + TILE + 3),
+        _shortened(printable(portable_name(images.ids[index])), _font(13)),
+        INK,
+        _font(13),
+    )
     draw.text((left, top + TILE + 19), caption, FAINT, _font(13))
 
 

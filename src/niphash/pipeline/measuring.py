@@ -143,11 +143,12 @@ def measure(
         InputError: no database photo or no query can be read, or the codes know no such distance.
     """
     distance = choose_distance(model.hasher, comparison.distance) if model.bits else None
-    report = DescribeReport()
+    of_database, of_queries = DescribeReport(), DescribeReport()
     with watch.time("describe"):
-        database = _describe_database(task, describe, report, pooling)
-        queries = np.asarray(describe(task.queries, report))
-    skipped, photos = _unique(report, task), _count_photos(task)
+        database = _describe_database(task, describe, of_database, pooling)
+        queries = np.asarray(describe(task.queries, of_queries))
+    skipped = _unreadable_photos((task.database, of_database), (task.queries, of_queries))
+    read = _count_photos(task) - len(skipped)
     task, queries = _readable_queries(task, queries)
     with watch.time("search"):
         sources = {"descriptor": _nearest([CosineDistances(queries, copy) for copy in database.copies])}
@@ -169,8 +170,8 @@ def measure(
         code=reports.get("code"),
         rankings=rankings,
         skipped=skipped,
-        blank=report.blank,
-        read=photos - len(skipped),
+        blank=of_database.blank + of_queries.blank,
+        read=read,
         distance=distance,
         transductive=any(share_a_photo(model.fit_checksums, s) for s in (task.database, task.queries)),
     )
@@ -238,13 +239,14 @@ def _count_photos(task: RetrievalTask) -> int:
     return len({_photo(source) for source in (*task.database.sources, *task.queries.sources)})
 
 
-def _unique(report: DescribeReport, task: RetrievalTask) -> list[dict[str, str]]:
-    """Return each photo that could not be read once, though it may be query and database image."""
-    images = (task.queries, task.database)  # a photo that is both goes by its name in the database
-    photos = {name: _photo(source) for i in images for name, source in zip(i.ids, i.sources, strict=True)}
-    names = {photo: name for name, photo in photos.items()}
-    reasons = {names[photos[skipped.image_id]]: skipped.reason for skipped in report.skipped}
-    return [{"id": portable_name(name), "reason": reason} for name, reason in sorted(reasons.items())]
+def _unreadable_photos(*described: tuple[ImageSet, DescribeReport]) -> list[dict[str, str]]:
+    """Return each photo that could not be read once, by the name it has in the first set that holds it."""
+    found: dict[Path | int, dict[str, str]] = {}
+    for images, report in described:
+        for skipped in report.skipped:
+            entry = {"id": portable_name(images.ids[skipped.row]), "reason": skipped.reason}
+            found.setdefault(_photo(images.sources[skipped.row]), entry)
+    return sorted(found.values(), key=lambda entry: entry["id"])
 
 
 def _photo(source: Path | Image.Image) -> Path | int:

@@ -19,7 +19,7 @@ from niphash.errors import InputError
 def write_truth(path: Path, compressed: bool = True, **changes: object) -> Path:
     gnd = np.zeros((2, 1), [("ok", object), ("junk", object), ("bbx", object)])
     gnd[0, 0] = (np.array([[1, 2]]), np.array([[3]]), np.array([[1.5, 2, 30, 40]]))
-    gnd[1, 0] = (np.array([[4]]), np.empty((0, 0)), np.array([[5, 6, 7, 8]]))
+    gnd[1, 0] = (np.array([[4]]), np.empty((0, 0)), np.array([[5, 6, 70, 80]]))
     names = np.array([["a_000001"], ["a_000002"], ["b_000001"], ["b_000002"]], object)
     content = {"imlist": names, "qidx": np.array([[1], [4]], np.uint16), "gnd": gnd} | changes
     savemat(path, content, do_compression=compressed)

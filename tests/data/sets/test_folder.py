@@ -48,8 +48,9 @@ def test_each_sub_folder_is_an_object(tmp_path: Path) -> None:
     assert relevant(task, "cup/1.jpg") == {"cup/2.jpg", "cup/deep/3.jpg"}
     assert junk(task, "cup/1.jpg") == {"cup/1.jpg"}
     assert task.notes == (
-        "1 photos outside the sub-folders are distractors",
-        "1 objects with a single photo are distractors",
+        "2 objects, 5 queries, 2 distractors "
+        "(photos outside the sub-folders: 1, objects with a single photo: 1)",
+        "1 objects have sub-folders, whose photos are of the same object",
     )
 
 

@@ -107,7 +107,7 @@ class FolderData(DataSet):
         loose, single = objects.of.count(None), len(members) - len(usable)
         notes = [f"{len(usable)} objects, {len(rows)} queries, {loose + single} distractors"]
         if loose or single:
-            notes[0] += f" ({loose} photos outside the sub-folders, {single} objects with a single photo)"
+            notes[0] += f" (photos outside the sub-folders: {loose}, objects with a single photo: {single})"
         if objects.splits:
             splits = " and ".join(f"{split}/" for split in objects.splits)
             notes.append(

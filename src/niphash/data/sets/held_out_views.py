@@ -74,6 +74,7 @@ class HeldOutViews(DataSet):
             database=database,
             queries=queries,
             relevance=of_one_copy * self.views,
+            notes=images.notes(),
         )
 
     def fit_set(self) -> ImageSet:

@@ -36,7 +36,9 @@ def holds_images(folder: Path) -> bool:
     return any(is_photo_file(path) for path in walk_files(folder))
 
 
-def photos_by_stem(root: Path, expected: str, belongs: Callable[[str], bool] = bool) -> ImageSet:
+def photos_by_stem(
+    root: Path, expected: str, belongs: Callable[[str], bool] = bool, otherwise: str = "of other names"
+) -> ImageSet:
     """Return the photos of a data set, named by stem, in order of name.
 
     Of several files of one name the one in the official layout counts, then the one in the fewest folders,
@@ -46,6 +48,7 @@ def photos_by_stem(root: Path, expected: str, belongs: Callable[[str], bool] = b
         root: The folder the user named.
         expected: What should be there, in words, for the error.
         belongs: Tells by the stem whether a photo is one of the data set's.
+        otherwise: What the others are, for the survey.
 
     Raises:
         InputError: ``root`` does not exist, is no folder, holds no photo of the data set, or only one photo.
@@ -64,7 +67,7 @@ def photos_by_stem(root: Path, expected: str, belongs: Callable[[str], bool] = b
         if belongs(path.stem):
             groups.setdefault(path.stem, []).append(path)
     strangers = len(paths) - sum(map(len, groups.values()))
-    survey = survey.leaving_out("of other names", strangers)
+    survey = survey.leaving_out(otherwise, strangers)
     chosen = {stem: min(files, key=partial(_rank, folder)) for stem, files in sorted(groups.items())}
     for kind, count in _passed_over(groups, chosen, folder).items():
         survey = survey.leaving_out(kind, count)
