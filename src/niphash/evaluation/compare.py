@@ -197,7 +197,7 @@ def _overrides(folder: Path) -> dict[str, str] | None:
     """Return the overrides of a run by key, ``None`` where there is no readable list of them."""
     try:
         saved = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     if not isinstance(saved, list) or not all(isinstance(one, str) for one in saved):
         return None
@@ -239,7 +239,8 @@ def _compare(paths: tuple[Path, Path], runs: tuple[str, str], metric: str, seed:
         np.array([[run[q][part] for q in queries] for run in (first, second)]) for part in (0, 1)
     )
     # The runs may number their clusters in different orders; the pairs of numbers then still are one to one.
-    if len(np.unique(clusters, axis=1).T) != max(len(np.unique(row)) for row in clusters):
+    pairs = np.unique(clusters, axis=1).shape[1]
+    if any(len(np.unique(row)) != pairs for row in clusters):
         raise InputError(
             f"{paths[0]} and {paths[1]} group their queries differently; compare runs on one ground truth"
         )

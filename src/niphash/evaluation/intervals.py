@@ -114,27 +114,28 @@ def ratio_interval(
     if count < 2:
         return np.full((first.shape[1], 2), np.nan)
     tail = stats.norm.cdf(np.sqrt(count / (count - 1)) * stats.t.ppf((1 - confidence) / 2, count - 1))
-    found = stats.bootstrap(
-        [_sums(values, cluster) for values in (first, second)],  # [M, C] each
-        _ratio,
-        axis=-1,
-        paired=True,
-        n_resamples=resamples,
-        batch=100,  # of M x C values each; all at once would take gigabytes for thousands of clusters
-        confidence_level=1 - 2 * tail,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return np.stack(found.confidence_interval, axis=-1)
+    # scipy.stats.bootstrap gives the same, but gathers every draw of every column; a product of matrices over
+    # the number of times that each cluster is drawn takes a thirtieth of its time.
+    sums = np.concatenate([_sums(values, cluster) for values in (first, second)], axis=1)  # [C, 2 M]
+    rng = np.random.default_rng(seed)
+    drawn = np.concatenate([_draws(rng, count, rows) @ sums for rows in _parts(resamples)])  # [R, 2 M]
+    ratios = np.divide(*np.split(drawn, 2, axis=1))
+    return np.quantile(ratios, [tail, 1 - tail], axis=0).T
+
+
+def _draws(rng: np.random.Generator, count: int, rows: int) -> np.ndarray:
+    """Return how often each cluster is drawn, float64 [rows, C]."""
+    return rng.multinomial(count, np.full(count, 1 / count), size=rows).astype(np.float64)
+
+
+def _parts(resamples: int) -> list[int]:
+    """Return parts of the draws, so that those of 100 000 clusters take megabytes and not gigabytes."""
+    return [min(100, resamples - start) for start in range(0, resamples, 100)]
 
 
 def _sums(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """Return the sum of each column of [Q, M] over each cluster, [M, C]."""
-    return np.stack([np.bincount(cluster, weights=column) for column in values.T])
-
-
-def _ratio(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
-    return first.sum(axis) / second.sum(axis)
+    """Return the sum of each column of [Q, M] over each cluster, [C, M]."""
+    return np.stack([np.bincount(cluster, weights=column) for column in values.T], axis=1)
 
 
 def _own_photos(task: RetrievalTask) -> list[tuple[int, np.ndarray]]:
