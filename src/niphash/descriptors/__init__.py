@@ -8,6 +8,7 @@ _CONTRACTS = {
     "early_fusion": ("Fusion",),  # two descriptors side by side
     "local.sift": ("LocalBackbone",),  # a photo to local descriptors
     "local.encoders": ("Encoder",),  # local descriptors to a vector
+    "network.map_backbone": ("MapBackbone",),  # photos to maps
     "network.pooling": ("Pooling",),  # a map to a vector
     "store.store": ("DescriptorStore", "StoredDescriptors"),  # descriptors on disk
     "classifier.classifier_training": ("train_classifier",),  # a backbone from class folders
@@ -20,6 +21,7 @@ _PARTS = {
     "local.vlad": ("VLAD",),  # sums of residuals
     "local.bow": ("BagOfWords",),  # counts of visual words
     "network.cnn": ("Backbone",),  # torchvision and timm networks up to one layer
+    "network.onnx_backbone": ("ONNXBackbone",),  # any ONNX file
     "network.pooling": ("Flatten", "Mean", "Max", "GeM", "RMAC", "CroW"),  # a map to a vector
     "network.nip": ("NIP",),  # nested invariance pooling
 }

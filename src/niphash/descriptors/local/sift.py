@@ -51,8 +51,8 @@ class SiftDoG(LocalBackbone):
 
     OpenCV holds three times the contrast of an extremum (there are three levels an octave; grey levels 0-1)
     against its ``contrastThreshold``. VLFeat holds the contrast itself against its ``peak_thresh``, in the
-    grey levels of the image that it is given. So a published peak p on grey levels 0-255 is ``peak`` = 3 p / 255
-    here, and Lowe's 0.03 is 0.09.
+    grey levels of the image that it is given. So a published peak p on grey levels 0-255 is here ``peak`` =
+    3 p / 255, and Lowe's 0.03 is 0.09.
 
     Args:
         longer_side: Larger images are shrunk to this longer side in pixels, aspect kept.
@@ -110,7 +110,7 @@ class SiftDoG(LocalBackbone):
     def _strongest(self, points: Sequence[cv2.KeyPoint]) -> np.ndarray:
         """Return the numbers of the points that ``smallest``, ``share`` and ``limit`` leave, int64."""
         large = np.flatnonzero([point.size >= self.smallest for point in points])
-        contrast = np.array([points[number].response for number in large])
+        contrast = np.array([point.response for point in points])[large]
         count = min(self.limit, math.ceil(self.share * len(large)))
         return large[np.argsort(-contrast, kind="stable")[:count]]
 
