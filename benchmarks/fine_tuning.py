@@ -25,11 +25,9 @@ from niphash.data.sets.ukbench import UKBenchData
 from niphash.data.task import Relevance
 from niphash.evaluation.bootstrap import bootstrap_interval
 from niphash.evaluation.functional import average_precision, tie_groups, ukb_score
-from niphash.hashing.pairs import PairSampler
-from niphash.hashing.rbm.siamese import RBMSiamese
-from niphash.hashing.rbm.stack import RBMStack
-from niphash.hashing.rbm.triplet import RBMTriplet
+from niphash.hashing.rbm.stack import RBMSiamese, RBMStack, RBMTriplet
 from niphash.search.ranking import rank_codes
+from niphash.training.fit_data import FitData
 
 STACK = {"layers": [], "max_epochs": 100, "learning_rate": 0.01}
 LONG = 2000  # iterations of the comparison of margins
@@ -62,7 +60,7 @@ def start(kind: type[RBMStack], stack: RBMStack, **options: object) -> RBMStack:
 def siamese(loss: str) -> Method:
     def tune(stack: RBMStack, fit: FitSet, rate: float, iterations: int) -> RBMStack:
         hasher = start(RBMSiamese, stack, loss=loss, fine_tuning_rate=rate, iterations=iterations)
-        hasher.fine_tune(fit.rows, PairSampler(fit.pairs, len(fit.rows)))
+        hasher.fine_tune(FitData(fit.rows, fit.pairs))
         return hasher
 
     return tune
@@ -73,10 +71,10 @@ def triplet(sampling: str, begin: str = "rbm") -> Method:
         options = {"sampling": sampling, "start": begin, "fine_tuning_rate": rate, "iterations": iterations}
         if begin == "random":
             hasher = RBMTriplet(stack.bits, stack.seed, visible=stack.visible, **STACK, **options)
-            hasher.fit(fit.rows)
+            hasher.fit(FitData(fit.rows))
         else:
             hasher = start(RBMTriplet, stack, **options)
-            hasher.fine_tune(fit.rows)
+            hasher.fine_tune(FitData(fit.rows))
         return hasher
 
     return tune
@@ -122,7 +120,7 @@ def same_object(objects: np.ndarray) -> np.ndarray:
 
 def fit_stack(fit: FitSet, options: argparse.Namespace) -> RBMStack:
     stack = RBMStack(options.bits, options.seed, visible=options.visible, **STACK)
-    stack.fit(fit.rows)
+    stack.fit(FitData(fit.rows))
     return stack
 
 

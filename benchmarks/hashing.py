@@ -38,6 +38,7 @@ from niphash.pipeline.assembly import build_data
 from niphash.pipeline.fitting import view_pairs, with_views
 from niphash.search.comparison import code_distances
 from niphash.search.ranking import Ranking, rank, rank_descriptors
+from niphash.training.fit_data import FitData
 
 NIP = ["pooling=nip", "pooling.rotations=12", "pooling.scales=3"]
 SQUEEZENET = ["backbone=squeezenet", "backbone.weights={weights}/squeezenet1_0_imagenet.pt"]
@@ -144,7 +145,7 @@ def fit(method: str, bits: int, descriptors: np.ndarray, objects: np.ndarray, se
     sees_views = (hasher.needs_pairs and not labelled) or "views" in suffixes
     parts = descriptors if sees_views else descriptors[:1]
     pairs = object_pairs(objects) if labelled else view_pairs(len(objects), len(parts) - 1)
-    hasher.fit(np.concatenate(parts), pairs if hasher.needs_pairs else None)
+    hasher.fit(FitData(np.concatenate(parts), pairs if hasher.needs_pairs else None))
     return hasher
 
 

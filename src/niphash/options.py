@@ -60,3 +60,14 @@ def check_numbers(option: str, values: Any, *, group: str, **allowed: Any) -> li
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise InputError(f"{group}.{option}={values}: give a list of numbers, such as {group}.{option}=[1,2]")
     return [check_number(option, value, group=group, **allowed) for value in values]
+
+
+def check_bits(bits: Any, option: str = "bits") -> int:
+    """Return ``bits`` when it is a code length, a positive multiple of 8.
+
+    Raises:
+        InputError: it is not; ``option`` is its name for the message.
+    """
+    if not isinstance(bits, Integral) or isinstance(bits, bool) or bits <= 0 or bits % 8:
+        raise InputError(f"{option}={bits}: give a code length that is a positive multiple of 8, such as 64")
+    return int(bits)

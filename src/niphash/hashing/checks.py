@@ -8,23 +8,9 @@ from niphash import options
 from niphash.errors import InputError
 
 check_choice = partial(options.check_choice, group="hashing")
-
-
 check_number = partial(options.check_number, group="hashing")
-
-
 check_numbers = partial(options.check_numbers, group="hashing")
-
-
-def check_bits(bits: int) -> int:
-    """Return ``bits`` when it is a positive multiple of 8.
-
-    Raises:
-        InputError: it is not.
-    """
-    if bits <= 0 or bits % 8:
-        raise InputError(f"bits={bits}: give a code length that is a positive multiple of 8, such as bits=64")
-    return bits
+check_bits = options.check_bits
 
 
 def check_dim(bits: int, dim: int) -> None:

@@ -88,12 +88,12 @@ def trainer_factory(cfg: DictConfig, logger: "Logger", run_dir: Path) -> Trainer
     Raises:
         InputError: no trainer can be made of ``cfg.trainer``.
     """
-    from niphash.training.trainer import check_trainer
+    from niphash.training.trainer import check_trainer, with_callbacks
 
-    callbacks = [build(node) for node in (cfg.get("callbacks") or {}).values()]
-    make: Any = build(cfg.trainer)
+    nodes = (cfg.get("callbacks") or {}).values()
+    make = with_callbacks(build(cfg.trainer), lambda: [build(node) for node in nodes])
     check_trainer(partial(make, logger=False))
-    return partial(make, logger=logger, callbacks=callbacks, default_root_dir=str(run_dir / "checkpoints"))
+    return partial(make, logger=logger, default_root_dir=str(run_dir / "checkpoints"))
 
 
 def descriptors_dir(cfg: DictConfig) -> Path:

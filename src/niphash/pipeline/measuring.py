@@ -109,13 +109,8 @@ class Comparison:
     @classmethod
     def of(cls, cfg: DictConfig, model: Model) -> "Comparison":
         """Read the options of a run; a model trained with ``hashing.recenter=index`` asks for it itself."""
-        recenter = bool(cfg.get("recenter")) or recenters_on_index(model.hasher)
+        recenter = bool(cfg.get("recenter")) or model.hasher.recenters_on_index
         return cls(cfg.ties, cfg.distance, recenter, int(cfg.seed))
-
-
-def recenters_on_index(hasher: Hasher) -> bool:
-    """Tell whether ``hasher`` asks, by ``recenter=index``, for thresholds at the mean of a database."""
-    return getattr(hasher, "recenter_on", None) == "index"
 
 
 def measure(

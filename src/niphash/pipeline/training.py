@@ -44,6 +44,7 @@ from niphash.pipeline.reporting import report_run, run_entry
 from niphash.pipeline.rotated_database import database_pooling
 from niphash.search.comparison import choose_distance
 from niphash.training import loggers
+from niphash.training.fit_data import FitData
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def train(
         fitted, unseen = ((described.positions >= 0) & kept for kept in (~held_out, held_out))
         validation = _rows(described, unseen) if unseen.any() else None
         with watch.time("fit"):
-            hasher.fit(_rows(described, fitted), pairs_among(pairs, fitted), trainer, validation)
+            hasher.fit(FitData(_rows(described, fitted), pairs_among(pairs, fitted), validation), trainer)
     model = Model(describer, hasher, _model_config(cfg), *_record(cfg, describer, hasher, fit_set))
     # torchrun and SLURM start this whole program once a process
     writes = getattr(rank_zero_only, "rank", 0) == 0

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from niphash.config import build
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
+from niphash.hashing.rbm.fine_tuning import Snapshots
 from niphash.hashing.rbm.network import Stack
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.studies.curves import (
@@ -118,7 +119,7 @@ def _follow(bench: HashingBench, overrides: Sequence[str], every: int) -> dict[i
         if iterations % every == 0:
             reports[iterations] = bench.report(_frozen(stack, bench, overrides))
 
-    bench.fit(overrides, snapshot=snapshot)
+    bench.fit(overrides, Snapshots(snapshot))
     return reports
 
 

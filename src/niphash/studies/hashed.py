@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
+import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from niphash.config import build, conf_dir
@@ -18,11 +19,11 @@ from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.hashing.rbm.regularizers import RegularizerName
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.pipeline.fitting import checksums, share_a_photo, view_pairs, with_views
-from niphash.pipeline.measuring import recenters_on_index
 from niphash.search.comparison import DistanceChoice, code_distances
 from niphash.search.ranking import rank
 from niphash.studies.measured import Bench, check_names, metric_of_record, paired, prepare, variant
 from niphash.studies.published_values import published
+from niphash.training.fit_data import FitData
 from niphash.training.trainer import TrainerFactory
 
 log = logging.getLogger(__name__)
@@ -92,25 +93,26 @@ class HashingBench:
         """
         return variant(self.cfg, overrides).hashing
 
-    def fit(self, overrides: Sequence[str], **arguments: Any) -> Hasher:
-        """Return the hasher of :meth:`hashing`, fitted; ``arguments`` go to its constructor as they are.
+    def fit(self, overrides: Sequence[str], *callbacks: pl.Callback) -> Hasher:
+        """Return the hasher of :meth:`hashing`, fitted; ``callbacks`` follow its stages.
 
         Raises:
             InputError: no such choice or key, or it cannot be fitted on these descriptors.
         """
-        hasher: Hasher = build(self.hashing(overrides), _partial_=True)(**arguments)
-        self._fit(hasher)
+        hasher: Hasher = build(self.hashing(overrides))
+        self._fit(hasher, *callbacks)
         return hasher
 
     def fit_rows(self, hasher: Hasher) -> np.ndarray:
         """Return what ``hasher`` is fitted on, float32 [M, D]."""
         return self.with_views if hasher.needs_pairs else self.photos
 
-    def _fit(self, hasher: Hasher) -> None:
+    def _fit(self, hasher: Hasher, *callbacks: pl.Callback) -> None:
         rows = self.fit_rows(hasher)
         hasher.check(rows.shape[1], len(rows))
+        data = FitData(rows, self.pairs if hasher.needs_pairs else None)
         with _trainer(self.cfg) as trainer:
-            hasher.fit(rows, self.pairs if hasher.needs_pairs else None, trainer)
+            hasher.fit(data, partial(trainer, callbacks=list(callbacks)))
 
     def report(self, hasher: Hasher, distance: DistanceChoice | None = None) -> Report:
         """Encode queries and database, and measure the ranking by code.
@@ -122,7 +124,7 @@ class HashingBench:
         Raises:
             InputError: the distance means nothing on these codes.
         """
-        if recenters_on_index(hasher):
+        if hasher.recenters_on_index:
             hasher.recenter(self.database[self.readable])
         codes = np.zeros((len(self.database), hasher.bits // 8), np.uint8)
         codes[self.readable] = hasher.encode(self.database[self.readable])

@@ -1,10 +1,12 @@
 """Descriptors [N, D] of any size: read in blocks, their moments, random rows of them."""
 
+import hashlib
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from niphash.errors import InputError
 
@@ -96,3 +98,31 @@ def sample_rows(descriptors: np.ndarray, limit: int, seed: int) -> np.ndarray:
     if len(descriptors) <= limit:
         return np.array(descriptors, np.float32)
     return np.array(descriptors[sample_numbers(len(descriptors), limit, seed)], np.float32)
+
+
+def evenly_spaced(descriptors: np.ndarray, limit: int) -> torch.Tensor:
+    """Return at most ``limit`` rows of [N, D], evenly spaced, as float32 [M, D]."""
+    chosen = np.linspace(0, len(descriptors) - 1, min(limit, len(descriptors))).astype(np.int64)
+    return torch.from_numpy(np.array(descriptors[chosen], np.float32))
+
+
+def rows_fingerprint(rows: np.ndarray) -> str:
+    """Return 32 hexadecimal digits for the shape, the type and all rows of [N, D], read in blocks.
+
+    Raises:
+        InputError: a value is NaN or infinite.
+    """
+    digest = hashlib.blake2b(f"{rows.shape} {rows.dtype}".encode(), digest_size=16)
+    for block in blocks(rows):
+        digest.update(block.tobytes())
+    return digest.hexdigest()
+
+
+def tensors_fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return 32 hexadecimal digits for the names, types, shapes and values of ``tensors``."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

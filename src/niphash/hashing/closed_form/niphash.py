@@ -11,6 +11,7 @@ from niphash.hashing.checks import check_dim, check_number
 from niphash.hashing.closed_form.itq import random_rotation
 from niphash.hashing.pairs import check_pairs, matching_groups
 from niphash.hashing.signs import ProjectionHasher
+from niphash.training.fit_data import FitData
 from niphash.training.rows import blocks, fit_mean
 from niphash.training.trainer import TrainerFactory
 
@@ -167,14 +168,9 @@ class NIPHash(ProjectionHasher):
         """See :meth:`Hasher.check_pairs`."""
         check_pairs(pairs, count)
 
-    def fit(
-        self,
-        descriptors: np.ndarray,
-        pairs: np.ndarray | None = None,
-        trainer: TrainerFactory | None = None,
-        validation: np.ndarray | None = None,
-    ) -> None:
+    def fit(self, data: FitData, trainer: TrainerFactory | None = None) -> None:
         """See :meth:`Hasher.fit`; ``pairs`` are needed, a photo and its view or two photos of one thing."""
+        descriptors, pairs = data.rows, data.pairs
         mean = fit_mean(descriptors)
         self.check(descriptors.shape[1], len(descriptors))
         groups = matching_groups(check_pairs(pairs, len(descriptors)), len(descriptors))
