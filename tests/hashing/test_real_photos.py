@@ -12,6 +12,7 @@ from torchvision.models import squeezenet1_0
 from torchvision.transforms.functional import normalize, resize, to_tensor
 
 from niphash.hashing.hasher import Hasher
+from niphash.training.fit_data import FitData
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = sorted(path.stem for path in (CONF / "hashing").glob("*.yaml"))
@@ -63,7 +64,7 @@ def test_unseen_objects_are_found_again(choice, descriptors):
     fit, test = descriptors[:256], descriptors[256:]
     hasher = configured(choice, bits=64)
     pairs = np.array([(a, b) for a in range(256) for b in range(a + 1, 256) if a // 4 == b // 4])
-    hasher.fit(fit, pairs=pairs if hasher.needs_pairs else None)
+    hasher.fit(FitData(fit, pairs=pairs if hasher.needs_pairs else None))
     codes = hasher.encode(test)
     assert codes.shape == (64, 8)
     if choice == "pq":

@@ -81,7 +81,7 @@ class Centring(Stage):
 
     def fit(self, data: FitData) -> None:
         """Fit on float32 rows [N, D]."""
-        self.mean = torch.from_numpy(data.rows.mean(0, dtype=np.float64).astype(np.float32))
+        self.mean = torch.from_numpy(np.asarray(data.rows).mean(0, dtype=np.float64).astype(np.float32))
 
     def __call__(self, descriptors: np.ndarray) -> np.ndarray:
         """Return float32 [N, D], L2-normalised, of float32 [N, D]."""
@@ -169,7 +169,7 @@ class PCAWhitening(Projection):
         Raises:
             InputError: ``dim`` is more than D or N - 1.
         """
-        principal = fit_pca(data.rows, self.dim, "whitening.dim")
+        principal = fit_pca(np.asarray(data.rows), self.dim, "whitening.dim")
         variances = principal.variances.clamp(min=self.floor * float(principal.variances[0]))
         self.mean, self.axes = principal.mean, principal.axes / variances[:, None].pow(self.power)
 
@@ -291,10 +291,11 @@ class StagedDescriber(ComposedDescriber):
         photos = drawn.subset(read.tolist())
         for number, stage in enumerate(self.stages):
             chosen = sample_numbers(len(photos), stage.photos(len(photos)), self.seed)
-            data = FitData(descriptors[chosen])
+            rows = descriptors[chosen]
+            data = FitData(rows)
             if stage.views:
                 seen = photos.subset(chosen.tolist())
-                data = self._with_views(seen, data.rows, stage.views, self.stages[:number])
+                data = self._with_views(seen, rows, stage.views, self.stages[:number])
             stage.fit(data)
             descriptors = stage(descriptors)
 

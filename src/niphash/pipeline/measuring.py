@@ -111,12 +111,7 @@ class Comparison:
     @classmethod
     def of(cls, run: Run, model: Model) -> "Comparison":
         """Read the options of a run; a model trained with ``hashing.recenter=index`` asks for it itself."""
-        return cls(run.ties, run.distance, run.recenter or recenters_on_index(model.hasher), run.seed)
-
-
-def recenters_on_index(hasher: Hasher) -> bool:
-    """Tell whether ``hasher`` asks, by ``recenter=index``, for thresholds at the mean of a database."""
-    return getattr(hasher, "recenter_on", None) == "index"
+        return cls(run.ties, run.distance, run.recenter or model.hasher.recenters_on_index, run.seed)
 
 
 def measure(

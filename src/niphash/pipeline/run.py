@@ -18,13 +18,12 @@ from niphash.data.task import RetrievalTask
 from niphash.descriptors.describer import Describer
 from niphash.errors import InputError
 from niphash.evaluation.functional import Ties
-from niphash.hashing.checks import check_bits
 from niphash.hashing.hasher import Hasher
-from niphash.options import check_choice, check_number
+from niphash.options import check_bits, check_choice, check_number
 from niphash.pipeline.task_views import DatabasePooling, TaskViews
 from niphash.search.comparison import DistanceChoice
 from niphash.search.index import Index
-from niphash.training.trainer import TrainerFactory, check_trainer
+from niphash.training.trainer import TrainerFactory, check_trainer, with_callbacks
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
@@ -159,11 +158,13 @@ class Run:
     def trainer_in(self, folder: Path, loggers: "list[Logger] | None" = None) -> TrainerFactory:
         """Return what makes trainers whose checkpoints lie in ``folder``; silent without ``loggers``."""
         make: Any = build(self._config.trainer)
-        check_trainer(partial(make, logger=False))
         if loggers is None:
+            check_trainer(partial(make, logger=False))
             return partial(make, logger=False, default_root_dir=str(folder))
-        callbacks = [build(node) for node in (self._config.get("callbacks") or {}).values()]
-        return partial(make, logger=loggers, callbacks=callbacks, default_root_dir=str(folder))
+        nodes = (self._config.get("callbacks") or {}).values()
+        make = with_callbacks(make, lambda: [build(node) for node in nodes])
+        check_trainer(partial(make, logger=False))
+        return partial(make, logger=loggers, default_root_dir=str(folder))
 
     @property
     def bits(self) -> int:

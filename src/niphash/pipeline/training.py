@@ -54,8 +54,7 @@ def train(run: Run) -> list[dict[str, Any]]:
         with watch.time("describe"):
             described = _describe_fit_set(describe, fit_set, rows.copies, run.seed)
         with watch.time("fit"):
-            data = rows.of(described)
-            hasher.fit(data.rows, data.pairs, trainer, data.held_out)
+            hasher.fit(rows.of(described), trainer)
     model = Model(describer, hasher, run.model_config, *_record(run, fit_set))
     # torchrun and SLURM start this whole program once a process
     writes = getattr(rank_zero_only, "rank", 0) == 0

@@ -4,11 +4,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
+import pytorch_lightning as pl
 
 from niphash.config import conf_dir
 from niphash.errors import InputError
@@ -17,12 +19,12 @@ from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.hashing.rbm.regularizers import RegularizerName
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.pipeline.fitting import checksums, share_a_photo, view_pairs, with_views
-from niphash.pipeline.measuring import recenters_on_index
 from niphash.pipeline.run import Run
 from niphash.search.comparison import DistanceChoice, code_distances
 from niphash.search.ranking import rank
 from niphash.studies.measured import Bench, check_names, metric_of_record, paired, prepare
 from niphash.studies.published_values import published
+from niphash.training.fit_data import FitData
 from niphash.training.trainer import TrainerFactory
 
 log = logging.getLogger(__name__)
@@ -84,40 +86,37 @@ class HashingBench:
         """bool [N], the database photos that have a descriptor."""
         return np.isfinite(self.database[:, 0])
 
-    def hasher(self, overrides: Sequence[str], **arguments: Any) -> Hasher:
+    def hasher(self, overrides: Sequence[str]) -> Hasher:
         """Return the unfitted hasher of the run with ``overrides`` (``"bits=128"``, ``"hashing=itq"``).
-
-        Args:
-            overrides: See :meth:`Run.variant`.
-            arguments: Go to its constructor as they are.
 
         Raises:
             InputError: no such choice or key.
         """
-        return self.run.variant(overrides).new_hasher(**arguments)
+        return self.run.variant(overrides).new_hasher()
 
-    def fit(self, overrides: Sequence[str], **arguments: Any) -> Hasher:
-        """Return the hasher of :meth:`hasher`, fitted.
+    def fit(self, overrides: Sequence[str], *callbacks: pl.Callback) -> Hasher:
+        """Return the hasher of :meth:`hasher`, fitted; ``callbacks`` follow its stages.
 
         Raises:
             InputError: no such choice or key, or it cannot be fitted on these descriptors.
         """
-        return self.fit_hasher(self.hasher(overrides, **arguments))
+        return self.fit_hasher(self.hasher(overrides), *callbacks)
 
     def fit_rows(self, hasher: Hasher) -> np.ndarray:
         """Return what ``hasher`` is fitted on, float32 [M, D]."""
         return self.with_views if hasher.needs_pairs else self.photos
 
-    def fit_hasher(self, hasher: Hasher) -> Hasher:
-        """Fit ``hasher`` and return it.
+    def fit_hasher(self, hasher: Hasher, *callbacks: pl.Callback) -> Hasher:
+        """Fit ``hasher`` and return it; ``callbacks`` follow its stages.
 
         Raises:
             InputError: it cannot be fitted on these descriptors.
         """
         rows = self.fit_rows(hasher)
         hasher.check(rows.shape[1], len(rows))
+        data = FitData(rows, self.pairs if hasher.needs_pairs else None)
         with _trainer(self.run) as trainer:
-            hasher.fit(rows, self.pairs if hasher.needs_pairs else None, trainer)
+            hasher.fit(data, partial(trainer, callbacks=list(callbacks)))
         return hasher
 
     def report(self, hasher: Hasher, distance: DistanceChoice | None = None) -> Report:
@@ -130,7 +129,7 @@ class HashingBench:
         Raises:
             InputError: the distance means nothing on these codes.
         """
-        if recenters_on_index(hasher):
+        if hasher.recenters_on_index:
             hasher.recenter(self.database[self.readable])
         codes = np.zeros((len(self.database), hasher.bits // 8), np.uint8)
         codes[self.readable] = hasher.encode(self.database[self.readable])

@@ -68,14 +68,9 @@ class NIPHash(ProjectionHasher):
         """See :meth:`Hasher.check_pairs`."""
         check_pairs(pairs, count)
 
-    def fit(
-        self,
-        descriptors: np.ndarray,
-        pairs: np.ndarray | None = None,
-        trainer: TrainerFactory | None = None,
-        validation: np.ndarray | None = None,
-    ) -> None:
+    def fit(self, data: FitData, trainer: TrainerFactory | None = None) -> None:
         """See :meth:`Hasher.fit`; ``pairs`` are needed, a photo and its view or two photos of one thing."""
+        descriptors, pairs = data.rows, data.pairs
         self.check(descriptors.shape[1], len(descriptors))
         found = fit_view_whitening(
             FitData(descriptors, pairs),
