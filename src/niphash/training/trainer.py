@@ -1,22 +1,17 @@
 """The Lightning trainer of every learnable stage."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-if TYPE_CHECKING:
-    import pytorch_lightning as pl
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import cast
-
-import pytorch_lightning as pl
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
 from niphash.errors import InputError
+
+if TYPE_CHECKING:  # imported where a trainer is made: searching with a trained model needs none
+    import pytorch_lightning as pl
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -32,25 +27,29 @@ def has_fast_bf16(device: torch.device) -> bool:
 TrainerFactory = Callable[..., "pl.Trainer"]
 
 
-def lightning_trainer(precision: str = "auto", **options: Any) -> pl.Trainer:
+def lightning_trainer(precision: str = "auto", **options: Any) -> "pl.Trainer":
     """Return a Lightning trainer: what ``conf/trainer`` calls.
 
     Args:
         precision: Lightning's name, or ``auto``: bf16 where the device computes it fast.
         options: Of ``pytorch_lightning.Trainer``.
     """
+    import pytorch_lightning as pl
+
     if precision == "auto":
         device = torch.device("cuda" if options.get("accelerator") == "gpu" else "cpu")
         precision = "bf16-mixed" if has_fast_bf16(device) else "32-true"
     return pl.Trainer(precision=cast(Any, precision), **options)
 
 
-def check_trainer(make: TrainerFactory) -> pl.Trainer:
+def check_trainer(make: TrainerFactory) -> "pl.Trainer":
     """Return a trainer, made so that options it does not take are refused before any work.
 
     Raises:
         InputError: Lightning refuses them; its own words say why.
     """
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
     with _quiet():
         try:
             return make()
@@ -59,8 +58,10 @@ def check_trainer(make: TrainerFactory) -> pl.Trainer:
             raise InputError(f"no trainer can be made ({why}); choose other trainer options") from error
 
 
-def quiet_cpu_trainer(**options: Any) -> pl.Trainer:
+def quiet_cpu_trainer(**options: Any) -> "pl.Trainer":
     """Return a trainer on the CPU, of one process unless asked, that neither prints nor writes."""
+    import pytorch_lightning as pl
+
     quiet: dict[str, Any] = {"enable_checkpointing": False, "enable_progress_bar": False}
     quiet |= {"enable_model_summary": False, "logger": False, "devices": 1}
     return pl.Trainer(accelerator="cpu", **{**quiet, **options})

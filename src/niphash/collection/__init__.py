@@ -1,0 +1,12 @@
+"""A folder that holds an index, the photos' names and checksums, and the model that made the codes."""
+
+from niphash.lazy import exports
+
+__getattr__, __all__ = exports(
+    __name__,
+    {
+        "collection": ("Changes", "Collection"),  # the folder: open, add, remove, search
+        "answers": ("Answer", "Match"),  # what a search returns
+        "duplicates": ("Group", "duplicate_groups"),  # photos that are nearly the same
+    },
+)
