@@ -1,12 +1,15 @@
 """Photos to fit on: any folder, a random part of it, and pairs of photos known to match."""
 
 from collections import defaultdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from niphash.data.ground_truth.tables import read_pair_rows
 from niphash.data.images import ImageSet
+from niphash.data.names import NameTable
+from niphash.data.objects import find_objects
+from niphash.data.survey import image_files
 from niphash.errors import InputError
 
 #: Each photo of a class folder is paired with so many that follow it: all pairs of a folder of four.
@@ -56,35 +59,51 @@ def matching_pairs(path: Path, root: Path | None = None) -> tuple[ImageSet, np.n
     """
     folder = path.parent if root is None else root
     rows = read_pair_rows(path)
-    for line, first, second in rows:
-        if first == second:
-            raise InputError(f"{path}, line {line}: {first!r} is paired with itself")
     names = sorted({name for _, first, second in rows for name in (first, second)})
-    missing = [name for name in names if not (folder / name).is_file()]
+    found = _find_files(folder, names, str(path))
+    missing = [name for name in names if name not in found]
     if missing:
         raise InputError(
             f"{path}: {len(missing)} of the {len(names)} photos it names are not in {folder}, the first is "
             f"{missing[0][:80]!r}; set fit.root to the folder the names are relative to"
         )
-    row = {name: i for i, name in enumerate(names)}
-    pairs = np.array([(row[first], row[second]) for _, first, second in rows], np.int64)
-    return ImageSet(tuple(names), tuple(folder / name for name in names)), pairs
+    for line, first, second in rows:
+        if found[first] == found[second]:
+            raise InputError(f"{path}, line {line}: {first!r} is paired with itself")
+    ids = sorted(set(found.values()))
+    row = {name: i for i, name in enumerate(ids)}
+    pairs = np.array([(row[found[first]], row[found[second]]) for _, first, second in rows], np.int64)
+    return ImageSet(tuple(ids), tuple(folder / name for name in ids)), pairs
+
+
+def _find_files(folder: Path, names: list[str], where: str) -> dict[str, str]:
+    """Return, for each of ``names`` that is a file in ``folder``, its path there as the disk spells it."""
+    found = {name: name for name in names if (folder / name).is_file()}
+    if len(found) == len(names):
+        return found
+    here = [path.relative_to(folder).as_posix() for path in image_files(folder)]
+    table = NameTable(here)
+    for name in names:
+        if name not in found and (row := table.find(name, where)) is not None:
+            found[name] = here[row]
+    return found
 
 
 def class_folder_pairs(images: ImageSet) -> np.ndarray:
-    """Return int64 [P, 2]: photos of one sub-folder match, each with the next three of its folder.
+    """Return int64 [P, 2]: photos of one object match, each with the next three of the object.
+
+    What is an object is told as for ``data=folder`` (:func:`niphash.data.objects.find_objects`).
 
     Args:
         images: Photos named by relative path, as :meth:`ImageSet.from_folder` names them.
 
     Raises:
-        InputError: there are fewer than two sub-folders with photos, or none with two photos.
+        InputError: there are fewer than two objects with photos, or none with two photos.
     """
-    members: dict[PurePosixPath, list[int]] = defaultdict(list)
-    for row, name in enumerate(images.ids):
-        folder = PurePosixPath(name).parent
-        if folder != PurePosixPath():
-            members[folder].append(row)
+    members: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(find_objects(images.ids, "fit.root").of):
+        if name is not None:
+            members[name].append(row)
     pairs = [
         (first, second)
         for rows in members.values()

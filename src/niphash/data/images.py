@@ -1,20 +1,19 @@
 """Image sets: which photos there are, and how one is read."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from niphash.data.decode import UnreadableImage, read_photo, to_rgb
+from niphash.data.decode import Box, UnreadableImage, pixel_box, read_photo, upright_rgb
+from niphash.data.survey import Survey, look_through
 from niphash.errors import InputError
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "Box",
     "ImageSet",
     "UnreadableImage",
@@ -22,23 +21,8 @@ __all__ = [
     "as_image_set",
     "checksums",
     "crop",
-    "image_files",
     "read_image",
-    "walk_files",
 ]
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-)
-
-
-class Box(NamedTuple):
-    """A region of interest in pixels of the upright image, right and bottom edges exclusive."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
 
 
 class View(Protocol):
@@ -65,6 +49,7 @@ class ImageSet:
         view: Optional change applied to every image after the crop.
         numbers: Optional, one an image: the number by which the view knows it; its index when not given
             (a subset keeps the numbers of the whole).
+        survey: Of the folder they come from: what was taken there and what was left out.
     """
 
     ids: tuple[str, ...]
@@ -72,6 +57,7 @@ class ImageSet:
     boxes: tuple[Box | None, ...] | None = None
     view: View | None = None
     numbers: tuple[int, ...] | None = None
+    survey: Survey | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.sources):
@@ -82,24 +68,21 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def image(self, index: int, max_side: int | None = None) -> Image.Image:
+    def image(self, index: int) -> Image.Image:
         """Return image ``index`` as RGB, upright (EXIF orientation applied), cropped to its box.
 
-        Args:
-            index: Which image.
-            max_side: The caller will shrink the picture to this longer side in pixels, so a large JPEG may be
-                decoded at a fraction of its size (never smaller than asked). Without effect on an image with
-                a box or a view, which are in pixels of the full picture.
+        What is larger than :data:`niphash.data.decode.FULL_PIXELS` comes averaged down to that.
 
         Raises:
             UnreadableImage: the file is missing, broken, or not an image.
         """
         box = self.boxes[index] if self.boxes is not None else None
-        whole = box is None and self.view is None
-        image = read_image(self.sources[index], self.ids[index], max_side if whole else None)
-        if box is not None:
-            image = crop(image, box, self.ids[index])
+        image = read_image(self.sources[index], self.ids[index], box)
         return image if self.view is None else self.view(image, self._number(index))
+
+    def notes(self) -> tuple[str, ...]:
+        """Return a sentence on the pictures that were left out where these come from, none without any."""
+        return self.survey.notes() if self.survey is not None else ()
 
     def checksum(self, index: int) -> str:
         """Return 32 hexadecimal digits that stand for the pixels of image ``index``.
@@ -126,6 +109,7 @@ class ImageSet:
             boxes=None if self.boxes is None else tuple(self.boxes[i] for i in chosen),
             view=self.view,
             numbers=tuple(self._number(i) for i in chosen),
+            survey=self.survey,
         )
 
     def _number(self, index: int) -> int:
@@ -141,52 +125,29 @@ class ImageSet:
         boxes = None
         if self.boxes is not None or other.boxes is not None:
             boxes = (self.boxes or (None,) * len(self)) + (other.boxes or (None,) * len(other))
-        return ImageSet(self.ids + other.ids, self.sources + other.sources, boxes)
+        return ImageSet(self.ids + other.ids, self.sources + other.sources, boxes, survey=self.survey)
 
     @classmethod
-    def from_folder(cls, root: Path | str) -> "ImageSet":
-        """Return all images under ``root`` (sub-folders too, hidden files not), ordered by relative path.
+    def from_folder(cls, root: Path | str, known: Iterable[str] = ()) -> "ImageSet":
+        """Return all photos under ``root``, ordered by relative path, with the :attr:`survey` of the folder.
+
+        What counts as a photo is said by :func:`niphash.data.survey.look_through`: sub-folders and links are
+        followed, hidden files and those of systems are not taken.
+
+        Args:
+            root: The folder.
+            known: Names of files in it that are no photos and need not be counted.
 
         Raises:
-            InputError: ``root`` does not exist, is no folder, or holds no image file.
+            InputError: ``root`` does not exist, is no folder, or holds no photo.
         """
         root = Path(root)
         if not root.is_dir():
             raise InputError(f"{root}: no such folder; name a folder that holds photos")
-        paths = image_files(root)
+        paths, survey = look_through(root, known)
         if not paths:
-            raise InputError(
-                f"{root}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}"
-            )
-        skip = len(os.fspath(paths[0])) - len(os.fspath(paths[0].relative_to(root)))
-        return cls(tuple(path.as_posix()[skip:] for path in paths), tuple(paths))
-
-
-def walk_files(root: Path) -> Iterator[Path]:
-    """Yield the regular files below ``root`` that are not hidden; links to folders are not followed.
-
-    Raises:
-        InputError: a folder cannot be read.
-    """
-    pending = [os.fspath(root)] if root.is_dir() else []
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(folder) as entries:
-                visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=_name)
-        except OSError as error:
-            raise InputError(f"{folder}: this folder cannot be read ({error.strerror})") from error
-        yield from (Path(entry.path) for entry in visible if entry.is_file())
-        pending += [entry.path for entry in reversed(visible) if entry.is_dir(follow_symlinks=False)]
-
-
-def image_files(root: Path) -> list[Path]:
-    """Return the image files below ``root``, ordered by path; none where it does not exist."""
-    return sorted((path for path in walk_files(root) if path.suffix.lower() in IMAGE_SUFFIXES), key=os.fspath)
-
-
-def _name(entry: os.DirEntry) -> str:
-    return entry.name
+            raise InputError(f"{root}: no image in this folder ({survey.summary()})")
+        return cls(tuple(path.relative_to(root).as_posix() for path in paths), tuple(paths), survey=survey)
 
 
 def as_image_set(images: "ImageSet | str | Path | Image.Image | np.ndarray | Sequence") -> ImageSet:
@@ -194,6 +155,10 @@ def as_image_set(images: "ImageSet | str | Path | Image.Image | np.ndarray | Seq
 
     Accepts an image set, a folder, a file, a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W], or a
     sequence of files, PIL images and arrays.
+
+    Raises:
+        InputError: it is something else, or an array that is no picture.
+        UnreadableImage: a PIL image cannot be decoded.
     """
     if isinstance(images, ImageSet):
         return images
@@ -201,21 +166,33 @@ def as_image_set(images: "ImageSet | str | Path | Image.Image | np.ndarray | Seq
         return ImageSet.from_folder(images)
     if isinstance(images, str | Path | Image.Image | np.ndarray):
         images = [images]
-    sources = tuple(_as_source(image) for image in images)
+    if isinstance(images, bytes | bytearray) or not isinstance(images, Sequence | Iterator):
+        raise _no_picture(images)
+    sources = tuple(_as_source(image, f"image {i}") for i, image in enumerate(images))
     ids = tuple(str(s) if isinstance(s, Path) else f"image {i}" for i, s in enumerate(sources))
     return ImageSet(ids, sources)
 
 
-def _as_source(image: str | Path | Image.Image | np.ndarray) -> Path | Image.Image:
+def _as_source(image: str | Path | Image.Image | np.ndarray, image_id: str) -> Path | Image.Image:
     if isinstance(image, str | Path):
         return Path(image)
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-            raise InputError(
-                f"an array of {image.dtype} {list(image.shape)} is no picture; needed: uint8 [H, W, 3]"
-            )
-        return Image.fromarray(image).convert("RGB")
-    return to_rgb(ImageOps.exif_transpose(image))
+    if isinstance(image, Image.Image):
+        return upright_rgb(image, image_id)
+    if not isinstance(image, np.ndarray):
+        raise _no_picture(image)
+    colours = image.ndim == 3 and image.shape[2] == 3
+    if image.dtype != np.uint8 or not image.size or not (image.ndim == 2 or colours):
+        raise InputError(
+            f"an array of {image.dtype} {list(image.shape)} is no picture; needed: uint8 [H, W, 3], not empty"
+        )
+    return upright_rgb(Image.fromarray(image), image_id)
+
+
+def _no_picture(value: object) -> InputError:
+    return InputError(
+        f"a {type(value).__name__} is no picture; give a folder, a file, a PIL image, a uint8 array "
+        "[H, W, 3], or a list of files, PIL images and arrays"
+    )
 
 
 def checksums(images: ImageSet) -> np.ndarray:
@@ -229,13 +206,15 @@ def checksums(images: ImageSet) -> np.ndarray:
     return np.stack(rows) if rows else np.empty((0, 16), np.uint8)
 
 
-def read_image(source: Path | Image.Image, image_id: str, max_side: int | None = None) -> Image.Image:
+def read_image(source: Path | Image.Image, image_id: str, box: Box | None = None) -> Image.Image:
     """Return ``source`` as an upright RGB image, see :func:`niphash.data.decode.read_photo`.
 
     Raises:
         UnreadableImage: with the reason in words.
     """
-    return source if isinstance(source, Image.Image) else read_photo(source, image_id, max_side)
+    if isinstance(source, Image.Image):
+        return source if box is None else crop(source, box, image_id)
+    return read_photo(source, image_id, box)
 
 
 def crop(image: Image.Image, box: Box, image_id: str) -> Image.Image:
@@ -244,13 +223,7 @@ def crop(image: Image.Image, box: Box, image_id: str) -> Image.Image:
     Raises:
         UnreadableImage: the box misses the image.
     """
-    left, top = max(0, round(box.left)), max(0, round(box.top))
-    right, bottom = min(image.width, round(box.right)), min(image.height, round(box.bottom))
-    if right <= left or bottom <= top:
-        raise UnreadableImage(
-            image_id, f"its box {tuple(box)} lies outside the {image.width} x {image.height} image"
-        )
-    return image.crop((left, top, right, bottom))
+    return image.crop(pixel_box(box, image.size, image_id))
 
 
 def _content(source: Path | Image.Image, image_id: str) -> bytes:

@@ -1,6 +1,6 @@
 """Retrieval tasks: a database, queries, and which images are relevant to which query."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,7 +15,8 @@ AveragePrecision = Literal["finite", "trapezoid"]
 class Relevance:
     """The ground truth of one query: indices into the database, int64, sorted, without repeats.
 
-    ``junk`` images are taken out of the ranking before ranks are counted; an index in both is junk.
+    ``junk`` images are taken out of the ranking before ranks are counted; an index in both is junk (the
+    readers of ground truth refuse files that say so of a photo).
     """
 
     relevant: np.ndarray
@@ -73,3 +74,21 @@ class RetrievalTask:
             relevance=tuple(self.relevance[i] for i in rows),
             variants={name: tuple(truth[i] for i in rows) for name, truth in self.variants.items()},
         )
+
+
+def empty_query_notes(
+    relevance: Sequence[Relevance], variants: Mapping[str, Sequence[Relevance]] | None = None
+) -> tuple[str, ...]:
+    """Return a sentence for the report on queries that have no relevant photo, and none where all have.
+
+    Args:
+        relevance: The main ground truth.
+        variants: The others by name, when there are any.
+    """
+    truths = {"": relevance} if not variants else {f"{name}: ": truth for name, truth in variants.items()}
+    counts = {name: sum(not len(query.relevant) for query in truth) for name, truth in truths.items()}
+    return tuple(
+        f"{name}{count} {'query' if count == 1 else 'queries'} without relevant photos, not counted"
+        for name, count in counts.items()
+        if count
+    )

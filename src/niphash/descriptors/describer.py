@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from niphash.data.images import ImageSet, UnreadableImage
+from niphash.data.survey import Survey
 from niphash.errors import InputError
 from niphash.progress import track
 
@@ -64,10 +65,24 @@ class Described:
 
 @dataclass
 class DescribeReport:
-    """What happened while a set was described; filled by :meth:`Describer.describe` and the store."""
+    """What happened while a set was described; filled by :meth:`Describer.describe` and the store.
+
+    Attributes:
+        skipped: Photos that could not be read.
+        blank: Number of photos without any local descriptor.
+        survey: Of the folder that the photos are from, where they are from one.
+    """
 
     skipped: list[Skipped] = field(default_factory=list)
     blank: int = 0
+    survey: Survey | None = None
+
+    def summary(self) -> str:
+        """Return one line: how many photos of the folder were described, what was left out and why."""
+        if self.survey is None:
+            raise ValueError("no survey: the photos that were described are not those of a folder")
+        blank = f"; {self.blank} without any local descriptor" if self.blank else ""
+        return self.survey.summary(photo.reason for photo in self.skipped) + blank
 
 
 class Describer(ABC):
@@ -109,6 +124,8 @@ class Describer(ABC):
         Raises:
             UnreadableImage: a photo cannot be read and no ``report`` was given.
         """
+        if report is not None:
+            report.survey = images.survey
         descriptors = np.full((len(images), self.dim), np.nan, np.float32)
         for row, found, blank in track(self.photos(images), "describe", len(images)):
             if not isinstance(found, Skipped):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from niphash.data.names import portable_name
 from niphash.data.task import AveragePrecision, Relevance, RetrievalTask
 from niphash.evaluation.bootstrap import bootstrap_interval
 from niphash.evaluation.functional import Ties, tie_groups
@@ -63,7 +64,9 @@ class Report:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["query", *self.per_query])
             for query_id, *values in zip(query_ids, *columns, strict=True):
-                writer.writerow([query_id, *("" if np.isnan(v) else repr(float(v)) for v in values)])
+                writer.writerow(
+                    [portable_name(query_id), *("" if np.isnan(v) else repr(float(v)) for v in values)]
+                )
 
 
 def evaluate(

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from niphash.data.images import ImageSet, UnreadableImage
+from niphash.data.names import portable_name
 from niphash.data.task import RetrievalTask
 from niphash.search.ranking import Ranking
 
@@ -88,7 +89,7 @@ def _draw_tile(
         ImageDraw.Draw(picture).text(middle, "unreadable", FAINT, _font(13), anchor="mm")
     framed = ImageOps.expand(picture, FRAME, frame)
     sheet.paste(framed, (left + (TILE - framed.width) // 2, top + (TILE - framed.height) // 2))
-    draw.text((left, top + TILE + 3), _shortened(images.ids[index], _font(13)), INK, _font(13))
+    draw.text((left, top + TILE + 3), _shortened(portable_name(images.ids[index]), _font(13)), INK, _font(13))
     draw.text((left, top + TILE + 19), caption, FAINT, _font(13))
 
 

@@ -8,9 +8,10 @@ from omegaconf import OmegaConf
 
 from niphash.config import build
 from niphash.data.dataset import DataSet
-from niphash.data.images import ImageSet, UnreadableImage, walk_files
+from niphash.data.images import ImageSet, UnreadableImage
 from niphash.data.sets.distractors import DistractorSet
 from niphash.data.sets.published import PublishedSet
+from niphash.data.survey import walk_files
 from niphash.errors import InputError
 from niphash.progress import track
 

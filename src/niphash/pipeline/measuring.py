@@ -9,8 +9,10 @@ from typing import cast
 
 import numpy as np
 from omegaconf import DictConfig
+from PIL import Image
 
 from niphash.data.images import ImageSet
+from niphash.data.names import portable_name
 from niphash.data.task import RetrievalTask
 from niphash.descriptors.describer import Describer, DescribeReport, unreadable
 from niphash.descriptors.store.distributed import describe_distributed
@@ -146,6 +148,7 @@ def measure(
     with watch.time("describe"):
         database = _describe_database(task, describe, report, pooling)
         queries = np.asarray(describe(task.queries, report))
+    skipped, photos = _unique(report, task), _count_photos(task)
     task, queries = _readable_queries(task, queries)
     with watch.time("search"):
         sources = {"descriptor": _nearest([CosineDistances(queries, copy) for copy in database.copies])}
@@ -167,9 +170,9 @@ def measure(
         descriptor=reports["descriptor"],
         code=reports.get("code"),
         rankings=rankings,
-        skipped=_unique(report),
+        skipped=skipped,
         blank=report.blank,
-        read=_count_photos(task) - len(_unique(report)),
+        read=photos - len(skipped),
         distance=distance,
         transductive=any(share_a_photo(model.fit_checksums, s) for s in (task.database, task.queries)),
     )
@@ -234,11 +237,17 @@ def _nearest(sources: Sequence[Distances]) -> Distances:
 
 def _count_photos(task: RetrievalTask) -> int:
     """Return the number of different photos: a query may be a database image, or a box in one."""
-    sources = (*task.database.sources, *task.queries.sources)
-    return len({source if isinstance(source, Path) else id(source) for source in sources})
+    return len({_photo(source) for source in (*task.database.sources, *task.queries.sources)})
 
 
-def _unique(report: DescribeReport) -> list[dict[str, str]]:
+def _unique(report: DescribeReport, task: RetrievalTask) -> list[dict[str, str]]:
     """Return each photo that could not be read once, though it may be query and database image."""
-    reasons = {skipped.image_id: skipped.reason for skipped in report.skipped}
-    return [{"id": image_id, "reason": reason} for image_id, reason in sorted(reasons.items())]
+    images = (task.queries, task.database)  # a photo that is both goes by its name in the database
+    photos = {name: _photo(source) for i in images for name, source in zip(i.ids, i.sources, strict=True)}
+    names = {photo: name for name, photo in photos.items()}
+    reasons = {names[photos[skipped.image_id]]: skipped.reason for skipped in report.skipped}
+    return [{"id": portable_name(name), "reason": reason} for name, reason in sorted(reasons.items())]
+
+
+def _photo(source: Path | Image.Image) -> Path | int:
+    return source if isinstance(source, Path) else id(source)

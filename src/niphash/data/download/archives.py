@@ -1,8 +1,9 @@
 """Unpacking of downloaded archives, which are not believed: nothing is written outside one folder.
 
 Members are checked one by one before they are written. A path that is absolute or climbs with ``..``, a
-link, a device, more members or more bytes than the limits allow: each ends the unpacking with one clear
-error, and nothing of the archive reaches the data folder.
+link, a device, more members or more bytes than the limits allow, a link that lies in the data folder where
+something is to be written: each ends the unpacking with one clear error, and nothing of the archive reaches
+the data folder.
 """
 
 import gzip
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from niphash.data.writing import refuse_links
 from niphash.errors import InputError
 
 MAX_MEMBERS = 2_000_000
@@ -61,6 +63,7 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> int:
     """
     limits = limits or Limits()
     staging = folder / f".unpacking-{archive.name}"
+    refuse_links(folder, staging)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
@@ -179,7 +182,9 @@ def _tar_file(tar: tarfile.TarFile, member: _Member) -> IO[bytes]:
 
 
 def _merge(staging: Path, folder: Path) -> None:
-    for path in sorted(staging.rglob("*")):
+    paths = sorted(staging.rglob("*"))
+    refuse_links(folder, *(folder / path.relative_to(staging) for path in paths))
+    for path in paths:
         target = folder / path.relative_to(staging)
         if path.is_dir():
             target.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from niphash.data.download.archives import is_archive, unpack
 from niphash.data.download.remote_files import RemoteFile
 from niphash.data.download.transfer import WrongLength, download_from, read_record, write_record
+from niphash.data.writing import refuse_links
 from niphash.errors import InputError
 
 RECORD = "downloads.json"
@@ -79,6 +80,7 @@ def _place(files: list[RemoteFile], root: Path, record: dict[str, Any]) -> None:
         record["unpacking"] = [later.name for later in files[position:]]
         write_record(root / RECORD, record)
         archive = root / file.name
+        refuse_links(root, root / file.folder)
         digest = sha256_of(archive)
         downloaded = file.name in record.get("downloaded", ())
         try:

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import sys
 import time
 import urllib.error
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from niphash.data.writing import refuse_links, write_whole
 from niphash.errors import InputError
 from niphash.progress import PLAIN_LINE_EVERY_S
 
@@ -41,6 +41,7 @@ def download_from(url: str, target: Path) -> None:
         http.client.HTTPException: the server does not speak http.
     """
     part = target.with_name(target.name + ".part")
+    refuse_links(target.parent, part, _state_path(part))
     failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -185,6 +186,4 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def write_record(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON object whole: a reader sees the old one or the new one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(value, indent=1, sort_keys=True))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from niphash.data.ground_truth.queries import GroundTruth, QueryTruth, parse_box
+from niphash.data.ground_truth.queries import GroundTruth, QueryTruth, check_labels, parse_box
 from niphash.data.ground_truth.text import read_bytes
 from niphash.errors import InputError
 
@@ -46,6 +46,7 @@ def read_matlab_truth(path: Path) -> GroundTruth:
             box = parse_box(truth["bbx"].ravel(), f"{path}, query {number}") if "bbx" in fields else None
             relevant = _named(images, truth["ok"].ravel().astype(np.int64) - 1)
             junk = _named(images, truth["junk"].ravel().astype(np.int64) - 1)
+            check_labels(relevant, junk, f"{path}, query {number}")
             queries.append(QueryTruth(image, image, box, relevant, junk))
     except InputError:
         raise

@@ -8,7 +8,7 @@ CVPR 2007.
 import re
 from pathlib import Path
 
-from niphash.data.ground_truth.queries import GroundTruth, QueryTruth, parse_box
+from niphash.data.ground_truth.queries import GroundTruth, QueryTruth, check_labels, parse_box
 from niphash.data.ground_truth.text import read_lines
 from niphash.errors import InputError
 
@@ -39,10 +39,11 @@ def _read_query(path: Path) -> QueryTruth:
     image, *edges = lines[0][1].split()
     name = path.name.removesuffix(QUERY_SUFFIX)
     good, ok, junk = (_read_names(path.with_name(f"{name}_{label}.txt")) for label in ("good", "ok", "junk"))
+    check_labels((*good, *ok), junk, f"{path.with_name(f'{name}_junk.txt')}, query {name}")
     return QueryTruth(
         name=name,
         image=image.removeprefix(QUERY_PREFIX),
-        box=parse_box(edges, f"{path}, line 1"),
+        box=parse_box(edges, f"{path}, line 1, query {name}"),
         relevant=good + ok,
         junk=junk,
     )

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from niphash.data.ground_truth.text import read_lines
+from niphash.data.names import portable_name
 from niphash.data.task import RetrievalTask
+from niphash.data.writing import write_whole
 from niphash.errors import InputError
 
 
@@ -61,18 +63,16 @@ def write_holidays_results(path: Path, lists: Iterable[RankedList | tuple[str, S
                     f"{name!r}: a file name with white space cannot be written in the Holidays format"
                 )
         lines.append(" ".join([query, *(f"{rank} {image}" for rank, image in enumerate(images))]))
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, "".join(line + "\n" for line in lines))
 
 
 def listed_names(task: RetrievalTask) -> dict[str, str]:
     """Return the name of every image of ``task`` in ranked lists, by its id.
 
     It is the file name, as the official tools write it; where file names repeat in sub-folders it is the path
-    below the data set's folder.
+    below the data set's folder. Bytes that are not UTF-8 are escaped (:func:`niphash.data.names.portable_name`).
     """
-    paths = {name: _with_suffix(name) for name in (*task.database.ids, *task.queries.ids)}
+    paths = {name: portable_name(_with_suffix(name)) for name in (*task.database.ids, *task.queries.ids)}
     files = {name: PurePosixPath(path).name for name, path in paths.items()}
     return files if len(set(files.values())) == len(files) else paths
 

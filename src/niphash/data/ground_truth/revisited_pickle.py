@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from niphash.data.ground_truth.plain_pickle import read_plain_pickle
-from niphash.data.ground_truth.queries import parse_box
-from niphash.data.images import Box
+from niphash.data.ground_truth.queries import check_labels, parse_box
+from niphash.data.decode import Box
 from niphash.errors import InputError
 
 MAX_IMAGES = 10_000_000
@@ -61,6 +61,7 @@ def read_revisited(path: Path) -> RevisitedTruth:
         easy, hard, junk = (
             _rows(truth.get(label), len(images), f"{where}, {label}") for label in ("easy", "hard", "junk")
         )
+        check_labels((*easy.tolist(), *hard.tolist()), junk.tolist(), f"{where}, image number")
         labels += len(easy) + len(hard) + len(junk)
         if labels > MAX_LABELS:
             raise InputError(f"{path}: more than {MAX_LABELS} labels")

@@ -1,13 +1,14 @@
 """CSV ground truth of the user's own: ``queries.csv``, ``relevance.csv`` and lists of matching pairs."""
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from niphash.data.ground_truth.queries import parse_box
 from niphash.data.ground_truth.text import read_text
-from niphash.data.images import Box
+from niphash.data.decode import Box
 from niphash.errors import InputError
 
 EDGES = ("left", "top", "right", "bottom")
@@ -42,7 +43,7 @@ def read_queries(path: Path) -> tuple[QueryRow, ...]:
     for line, fields in _records(path, required=("image",), optional=("query", *EDGES)):
         name = fields.get("query") or fields["image"]
         edges = [fields.get(edge, "") for edge in EDGES]
-        box = parse_box(edges, f"{path}, line {line}") if any(edges) else None
+        box = parse_box(edges, f"{path}, line {line}, query {name!r}") if any(edges) else None
         if name in rows:
             raise InputError(
                 f"{path}, line {line}: the query {name!r} is there already; give it a name of its own"
@@ -135,7 +136,8 @@ def _records(
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(read_text(path).splitlines(), strict=True)
+    # line by line as the csv module wants it: a name in quotes may hold a line break
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         for row in reader:
             if reader.line_num > MAX_ROWS:

@@ -37,7 +37,11 @@ def add_distractors(
         task,
         database=task.database + chosen,
         protocol=f"{task.protocol}, with {count} distractors of {name}",
-        notes=(*task.notes, f"{count} distractors of {name} in the database"),
+        notes=(
+            *task.notes,
+            f"{count} distractors of {name} in the database",
+            *(f"{name}: {note}" for note in images.notes()),
+        ),
     )
 
 

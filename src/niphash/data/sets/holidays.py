@@ -6,8 +6,9 @@ import numpy as np
 
 from niphash.data.ground_truth.holidays import holidays_groups, read_holidays_list
 from niphash.data.ground_truth.matlab import read_matlab_truth
-from niphash.data.images import ImageSet, walk_files
-from niphash.data.sets.published import ListedSet, by_stem, find_images
+from niphash.data.images import ImageSet
+from niphash.data.sets.published import ListedSet, photos_by_stem
+from niphash.data.survey import walk_files
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
 
@@ -29,16 +30,12 @@ class HolidaysData(ListedSet):
 
     def photos(self) -> ImageSet:
         """Return every Holidays photo on disk."""
-        paths = by_stem(
-            path
-            for path in find_images(self.root, self.expected)
-            if len(path.stem) == 6 and path.stem.isascii() and path.stem.isdecimal()
-        )
-        if not paths:
+        photos = photos_by_stem(self.root, self.expected, _is_name)
+        if not len(photos):
             raise InputError(
                 f"{self.root}: no Holidays photo in this folder; expected there: {self.expected}"
             )
-        return ImageSet(tuple(sorted(paths)), tuple(paths[name] for name in sorted(paths)))
+        return photos
 
     def named(self) -> frozenset[str]:
         """Return the names of the official list, or of the photos on disk where no list is there."""
@@ -60,6 +57,7 @@ class HolidaysData(ListedSet):
         notes = []
         if len(database) < len(photos):
             notes.append(f"{len(photos) - len(database)} photos of incomplete groups left out")
+        notes += photos.notes()
         return RetrievalTask(
             name=self.name,
             protocol=(
@@ -87,3 +85,7 @@ class HolidaysData(ListedSet):
         if MATLAB_TRUTH in lists:
             return read_matlab_truth(lists[MATLAB_TRUTH]).images
         return None
+
+
+def _is_name(stem: str) -> bool:
+    return len(stem) == 6 and stem.isascii() and stem.isdecimal()

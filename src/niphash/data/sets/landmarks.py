@@ -10,9 +10,10 @@ from typing import Any
 from niphash.data.ground_truth.matlab import read_matlab_truth
 from niphash.data.ground_truth.oxford_text import QUERY_SUFFIX, read_oxford_text
 from niphash.data.ground_truth.queries import GroundTruth, QueryTruth
-from niphash.data.images import ImageSet, walk_files
-from niphash.data.sets.published import ListedSet, by_stem, find_images
-from niphash.data.task import Relevance, RetrievalTask
+from niphash.data.images import ImageSet
+from niphash.data.sets.published import ListedSet, photos_by_stem
+from niphash.data.survey import walk_files
+from niphash.data.task import Relevance, RetrievalTask, empty_query_notes
 from niphash.errors import InputError
 
 
@@ -55,9 +56,7 @@ class LandmarkData(ListedSet):
 
     def photos(self) -> ImageSet:
         """Return all images but the corrupt ones, named by stem."""
-        paths = by_stem(find_images(self.root, self.expected))
-        names = sorted(name for name in paths if name not in self.corrupt)
-        return ImageSet(tuple(names), tuple(paths[name] for name in names))
+        return photos_by_stem(self.root, self.expected, lambda stem: bool(stem) and stem not in self.corrupt)
 
     def truth(self) -> GroundTruth:
         """Return the official ground truth, the text files before the MATLAB file.
@@ -83,7 +82,8 @@ class LandmarkData(ListedSet):
 
     def task(self, photos: ImageSet | None = None) -> RetrievalTask:
         """Return the task; queries of which an image is missing are left out and noted."""
-        photos, truth = photos or self.photos(), self.truth()
+        truth = self.truth()
+        photos = self.spelled(photos or self.photos(), self.named())
         if truth.images is not None:
             listed = set(truth.images)
             photos = photos.subset(i for i, name in enumerate(photos.ids) if name in listed)
@@ -95,6 +95,7 @@ class LandmarkData(ListedSet):
                 f"expected there: {self.expected}"
             )
         database = photos
+        relevance = tuple(self._relevance(query, row) for query in complete)
         return RetrievalTask(
             name=self.name,
             protocol=(
@@ -108,12 +109,16 @@ class LandmarkData(ListedSet):
                 sources=tuple(database.sources[row[query.image]] for query in complete),
                 boxes=tuple(query.box for query in complete) if self.crop_query else None,
             ),
-            relevance=tuple(self._relevance(query, row) for query in complete),
+            relevance=relevance,
             average_precision="trapezoid",
             subset=None
             if len(database) in self.sizes and len(complete) == len(truth.queries)
             else len(database),
-            notes=self._notes(len(truth.queries), len(complete), row),
+            notes=(
+                *self._notes(len(truth.queries), len(complete), row),
+                *empty_query_notes(relevance),
+                *photos.notes(),
+            ),
         )
 
     def _needed(self, query: QueryTruth) -> set[str]:

@@ -1,14 +1,19 @@
 """What the published data sets have in common: a folder, official archives, a citation."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from niphash.data.dataset import DataSet
 from niphash.data.download.fetch import fetch, is_interrupted
 from niphash.data.download.remote_files import RemoteFile, remote_files
-from niphash.data.images import IMAGE_SUFFIXES, ImageSet, image_files, walk_files
+from niphash.data.images import ImageSet
+from niphash.data.names import portable_name, respelled
+from niphash.data.survey import is_photo_file, look_through, walk_files
 from niphash.data.task import RetrievalTask
 from niphash.errors import InputError
 
@@ -18,7 +23,7 @@ USUAL_SUBFOLDERS = ("jpg", "images", "full", "oxbuild_images", "paris", "ukbench
 
 def image_folder(root: Path, subfolders: Iterable[str] = USUAL_SUBFOLDERS) -> Path:
     """Return the folder that holds the images: ``root``, or the first of ``subfolders`` with images in it."""
-    if any(path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in _children(root)):
+    if root.is_dir() and any(is_photo_file(path) for path in root.iterdir() if not path.name.startswith(".")):
         return root
     for name in subfolders:
         if holds_images(root / name):
@@ -27,39 +32,69 @@ def image_folder(root: Path, subfolders: Iterable[str] = USUAL_SUBFOLDERS) -> Pa
 
 
 def holds_images(folder: Path) -> bool:
-    """Return whether there is any image file below ``folder``."""
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in walk_files(folder))
+    """Return whether there is any photo below ``folder``."""
+    return any(is_photo_file(path) for path in walk_files(folder))
 
 
-def find_images(root: Path, expected: str) -> list[Path]:
-    """Return the image files of a data set.
+def photos_by_stem(root: Path, expected: str, belongs: Callable[[str], bool] = bool) -> ImageSet:
+    """Return the photos of a data set, named by stem, in order of name.
+
+    Of several files of one name the one in the official layout counts, then the one in the fewest folders,
+    then the ``.jpg``, then the largest; the survey names the others.
 
     Args:
         root: The folder the user named.
         expected: What should be there, in words, for the error.
+        belongs: Tells by the stem whether a photo is one of the data set's.
 
     Raises:
-        InputError: ``root`` does not exist, is no folder, holds no image, or only one.
+        InputError: ``root`` does not exist, is no folder, holds no photo of the data set, or only one photo.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected there: {expected}")
-    paths = image_files(image_folder(root))
+    folder = image_folder(root)
+    paths, survey = look_through(folder)
     if len(paths) < 2:
-        found = "no image" if not paths else f"only one image ({paths[0].name})"
-        raise InputError(f"{root}: {found} in this folder; expected there: {expected}")
-    return paths
-
-
-def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
-    """Return ``{name without suffix: path}``; of two files with one name the first stays."""
-    found: dict[str, Path] = {}
+        found = f"no image in this folder ({survey.summary()})"
+        if paths:
+            found = f"only one image ({portable_name(paths[0].name)}) in this folder"
+        raise InputError(f"{root}: {found}; expected there: {expected}")
+    groups: dict[str, list[Path]] = {}
     for path in paths:
-        found.setdefault(path.stem, path)
-    return found
+        if belongs(path.stem):
+            groups.setdefault(path.stem, []).append(path)
+    strangers = len(paths) - sum(map(len, groups.values()))
+    survey = survey.leaving_out("of other names", strangers)
+    chosen = {stem: min(files, key=partial(_rank, folder)) for stem, files in sorted(groups.items())}
+    for kind, count in _passed_over(groups, chosen, folder).items():
+        survey = survey.leaving_out(kind, count)
+    return ImageSet(tuple(chosen), tuple(chosen.values()), survey=survey)
 
 
-def _children(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
+def _rank(folder: Path, path: Path) -> tuple[bool, int, bool, int, str]:
+    """Return what orders files of one name, the one that counts first."""
+    below = path.relative_to(folder).parent
+    official = below == Path() or below.as_posix().lower() in USUAL_SUBFOLDERS
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0
+    return not official, len(below.parts), path.suffix.lower() != ".jpg", -size, str(path)
+
+
+def _passed_over(groups: Mapping[str, list[Path]], chosen: Mapping[str, Path], folder: Path) -> Counter[str]:
+    """Count the files whose name another file has, by the folder they are in, with an example of each."""
+    kinds: dict[str, tuple[str, int]] = {}
+    for stem, files in groups.items():
+        for path in files:
+            if path != chosen[stem]:
+                example, used = (
+                    portable_name(p.relative_to(folder).as_posix()) for p in (path, chosen[stem])
+                )
+                place = f"{path.relative_to(folder).parent.as_posix()}{path.suffix}"
+                first, count = kinds.get(place, (f"{example}: {used} is used", 0))
+                kinds[place] = (first, count + 1)
+    return Counter({f"whose names other files have ({example})": count for example, count in kinds.values()})
 
 
 class PublishedSet(DataSet):
@@ -127,6 +162,10 @@ class ListedSet(PublishedSet):
     @abstractmethod
     def task(self, photos: ImageSet | None = None) -> RetrievalTask:
         """Return the task over ``photos``, by default those on disk."""
+
+    def spelled(self, photos: ImageSet, official: Iterable[str]) -> ImageSet:
+        """Return ``photos`` with their official names where only case or Unicode form differ."""
+        return replace(photos, ids=respelled(photos.ids, official))
 
     def ranking_task(self) -> RetrievalTask:
         """Return the task over every image that is named, whether or not its photo is here."""

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from niphash.data.ground_truth.revisited_pickle import RevisitedQuery, RevisitedTruth, read_revisited
-from niphash.data.images import ImageSet, walk_files
-from niphash.data.sets.published import ListedSet, by_stem, find_images
-from niphash.data.task import Relevance, RetrievalTask
+from niphash.data.images import ImageSet
+from niphash.data.sets.published import ListedSet, photos_by_stem
+from niphash.data.survey import walk_files
+from niphash.data.task import Relevance, RetrievalTask, empty_query_notes
 from niphash.errors import InputError
 
 
@@ -52,8 +53,7 @@ class RevisitedData(ListedSet):
 
     def photos(self) -> ImageSet:
         """Return the images on disk, queries among them, named by stem."""
-        paths = by_stem(find_images(self.root, self.expected))
-        return ImageSet(tuple(sorted(paths)), tuple(paths[name] for name in sorted(paths)))
+        return photos_by_stem(self.root, self.expected)
 
     def named(self) -> frozenset[str]:
         """Return the names of database and query images."""
@@ -62,10 +62,11 @@ class RevisitedData(ListedSet):
 
     def task(self, photos: ImageSet | None = None) -> RetrievalTask:
         """Return the task; queries of which a relevant image is missing are left out and noted."""
-        truth, photos = self.truth(), photos or self.photos()
+        truth = self.truth()
+        photos = self.spelled(photos or self.photos(), self.named())
         paths = dict(zip(photos.ids, photos.sources, strict=True))
         listed = [name for name in truth.images if name in paths]
-        database = ImageSet(tuple(listed), tuple(paths[name] for name in listed))
+        database = ImageSet(tuple(listed), tuple(paths[name] for name in listed), survey=photos.survey)
         row = {name: i for i, name in enumerate(listed)}
         to_row = np.array([row.get(name, -1) for name in truth.images], np.int64)
         complete = [
@@ -104,7 +105,11 @@ class RevisitedData(ListedSet):
             variants=variants,
             average_precision="trapezoid",
             subset=None if not notes else len(database),
-            notes=tuple(notes),
+            notes=(
+                *notes,
+                *empty_query_notes(variants["medium"], variants),
+                *photos.notes(),
+            ),
         )
 
     def _truth_path(self) -> Path | None:

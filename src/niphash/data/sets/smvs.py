@@ -4,14 +4,16 @@ Chandrasekhar et al., "The Stanford mobile visual search data set", MMSys 2011.
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from niphash.data.download.remote_files import RemoteFile
-from niphash.data.images import ImageSet, image_files
+from niphash.data.images import ImageSet
 from niphash.data.sets.published import PublishedSet, holds_images
+from niphash.data.survey import Survey, look_through
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
 
@@ -60,9 +62,8 @@ class StanfordMobileData(PublishedSet):
 
     def photos(self) -> ImageSet:
         """Return the reference pictures and the phone photos of the chosen categories."""
-        references, queries = self._split()
-        paths = references + queries
-        return ImageSet(tuple(self._id(path) for path in paths), tuple(paths))
+        references, queries, survey = self._split()
+        return self._images(references + queries, survey)
 
     def named(self) -> frozenset[str]:
         """Return what is on disk: SMVS has no list of its files."""
@@ -74,7 +75,7 @@ class StanfordMobileData(PublishedSet):
 
     def task(self) -> RetrievalTask:
         """Return phone photos as queries and reference pictures as database."""
-        references, photos = self._split()
+        references, photos, survey = self._split()
         by_object: dict[tuple[str, int], list[int]] = {}
         for row, path in enumerate(references):
             by_object.setdefault(self._object(path), []).append(row)
@@ -89,6 +90,7 @@ class StanfordMobileData(PublishedSet):
         missing = [name for name in self.categories if name not in self._folders()]
         if missing:
             notes.append(f"categories not in {self.root}: {', '.join(missing)}")
+        notes += survey.notes()
         return RetrievalTask(
             name=f"smvs-{self.category}",
             protocol=(
@@ -96,8 +98,8 @@ class StanfordMobileData(PublishedSet):
                 "reference pictures the database, those with the photo's category and number relevant, "
                 "finite-sum AP"
             ),
-            database=ImageSet(tuple(self._id(path) for path in references), tuple(references)),
-            queries=ImageSet(tuple(self._id(path) for path in queries), tuple(queries)),
+            database=self._images(references, survey),
+            queries=self._images(queries, survey),
             relevance=tuple(Relevance(np.array(by_object[self._object(path)])) for path in queries),
             subset=len(references) if missing else None,
             notes=tuple(notes),
@@ -112,29 +114,34 @@ class StanfordMobileData(PublishedSet):
                     found.setdefault(folder.name.lower(), folder)
         return found
 
-    def _split(self) -> tuple[list[Path], list[Path]]:
+    def _split(self) -> tuple[list[Path], list[Path], Survey]:
+        """Return reference pictures, phone photos, and the survey of the folders they come from."""
         if not self.root.is_dir():
             raise InputError(f"{self.root}: no such folder; expected there: {self.expected}")
-        paths = [
-            path
-            for folder in self._folders().values()
-            for path in image_files(folder)
-            if path.parent.name.lower() not in self.categories and _NUMBER.match(path.stem)
-        ]
+        paths: list[Path] = []
+        left_out: Counter[str] = Counter()
+        for folder in self._folders().values():
+            found, survey = look_through(folder)
+            # the official layout: <category>/<device>/<number>.jpg, nothing deeper
+            official = [p for p in found if p.parent.parent == folder and _NUMBER.match(p.stem)]
+            left_out.update(survey.left_out)
+            left_out["outside <category>/<device>/<number>.jpg"] += len(found) - len(official)
+            paths += official
         references = [path for path in paths if path.parent.name.lower() == REFERENCE]
         photos = [path for path in paths if path.parent.name.lower() != REFERENCE]
         if not references or not photos:
             what = "reference picture" if not references else "phone photo"
             raise InputError(f"{self.root}: no {what} in this folder; expected there: {self.expected}")
-        return references, photos
+        return references, photos, Survey(len(paths), {k: n for k, n in sorted(left_out.items()) if n})
 
     def _object(self, path: Path) -> tuple[str, int]:
         number = _NUMBER.match(path.stem)
         assert number is not None
         return path.parent.parent.name.lower(), int(number[0])
 
-    def _id(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+    def _images(self, paths: list[Path], survey: Survey) -> ImageSet:
+        ids = tuple(path.relative_to(self.root).as_posix() for path in paths)
+        return ImageSet(ids, tuple(paths), survey=survey)
 
 
 def _category_of(file: RemoteFile) -> str:

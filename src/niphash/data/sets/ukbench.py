@@ -1,18 +1,17 @@
 """UKBench: 2550 objects, four photos each; Nister & Stewenius, CVPR 2006."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 
 from niphash.data.images import ImageSet
-from niphash.data.sets.published import ListedSet, by_stem, find_images
+from niphash.data.sets.published import ListedSet, photos_by_stem
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
 
 IMAGES = 10_200
 VIEWS = 4
-_NAME = re.compile(r"ukbench([0-9]{5})")
+_NAME = re.compile(r"ukbench([0-9]{5})", re.IGNORECASE)
 
 
 class UKBenchData(ListedSet):
@@ -25,12 +24,10 @@ class UKBenchData(ListedSet):
 
     def photos(self) -> ImageSet:
         """Return every UKBench photo on disk, complete object or not."""
-        paths = by_stem(
-            path for path in find_images(Path(self.root), self.expected) if _NAME.fullmatch(path.stem)
-        )
-        if not paths:
+        photos = photos_by_stem(self.root, self.expected, lambda stem: bool(_NAME.fullmatch(stem)))
+        if not len(photos):
             raise InputError(f"{self.root}: no UKBench photo in this folder; expected there: {self.expected}")
-        return ImageSet(tuple(sorted(paths)), tuple(paths[name] for name in sorted(paths)))
+        return self.spelled(photos, self.named())
 
     def named(self) -> frozenset[str]:
         """Return the 10 200 official names."""
@@ -47,9 +44,9 @@ class UKBenchData(ListedSet):
                 f"{self.root}: no object with all its four photos; expected there: {self.expected}"
             )
         database = photos.subset(np.flatnonzero(complete))
-        notes: tuple[str, ...] = ()
+        notes = photos.notes()
         if not complete.all():
-            notes = (f"{int((~complete).sum())} photos of incomplete objects left out",)
+            notes = (f"{int((~complete).sum())} photos of incomplete objects left out", *notes)
         return RetrievalTask(
             name=self.name,
             protocol=(

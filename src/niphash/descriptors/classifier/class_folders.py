@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from niphash.data.images import UnreadableImage, image_files, read_image
+from niphash.data.decode import UnreadableImage, check_photo
+from niphash.data.images import read_image
+from niphash.data.survey import image_files, is_system_folder
 from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
 from niphash.parallel import map_ahead
@@ -70,7 +72,7 @@ def _photos_by_class(root: Path) -> dict[str, list[Path]]:
     photos = {
         folder.name: image_files(folder)
         for folder in sorted(root.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
+        if folder.is_dir() and not is_system_folder(folder.name)
     }
     empty = [name for name, found in photos.items() if not found]
     if empty:
@@ -100,7 +102,7 @@ def without_unreadable(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sk
 
 def _why_unreadable(path: Path) -> str | None:
     try:
-        read_image(path, str(path), max_side=1)
+        check_photo(path, str(path))
     except UnreadableImage as error:
         return error.reason
     return None

@@ -129,7 +129,7 @@ class LocalDescriber(ComposedDescriber):
 
         def extract(row: int) -> np.ndarray | Skipped:
             try:
-                return self.backbone.extract(images.image(row, self.backbone.longer_side)).descriptors
+                return self.backbone.extract(images.image(row)).descriptors
             except UnreadableImage as error:
                 return Skipped(int(row), error.image_id, error.reason)
 

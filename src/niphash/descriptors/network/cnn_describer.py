@@ -192,17 +192,10 @@ class _Photo:
 
     def _read(self) -> list[np.ndarray] | UnreadableImage:
         try:
-            image = self._images.image(self.row, self._max_side())
+            image = self._images.image(self.row)
         except UnreadableImage as error:
             return error
         return [lay_out(image, size, self._mode, self._zoom) for size in self._sizes]
-
-    def _max_side(self) -> int:
-        """Return how large the photo need be read: twice what its longer side is shrunk to, then to be exact.
-
-        A crop shrinks the shorter side; photos longer than 2 : 1 are then read with fewer pixels to spare.
-        """
-        return round(max(self._sizes) * self._zoom * (4 if self._mode == "crop" else 2))
 
 
 class _Task(NamedTuple):

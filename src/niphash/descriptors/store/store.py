@@ -265,6 +265,7 @@ def describe_to_store(
     for row in readable[positions[readable] < 0].tolist():
         skipped[row] = Skipped(row, images.ids[row], failed[keys[row].tobytes()])
     if report is not None:
+        report.survey = images.survey
         report.skipped.extend(skipped[row] for row in sorted(skipped))
         report.blank += int(store.blank(positions).sum())
     elif skipped:
