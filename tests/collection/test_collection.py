@@ -12,7 +12,8 @@ from PIL import Image
 
 import niphash
 from niphash.collection.answers import BLANK
-from niphash.collection.collection import Collection, check_same_model
+from niphash.collection.collection import Collection
+from niphash.collection.nearness import Reach
 from niphash.data.images import Box, ImageSet
 from niphash.descriptors.store.store import DescriptorStore
 from niphash.errors import InputError
@@ -86,7 +87,7 @@ def test_several_queries_are_answered_in_order_with_their_problems(
         tmp_path / "no.jpg",
     ]
     paths += sorted(photos.rglob("*.jpg")) * 8  # more than are searched at a time
-    answers = list(collection.answers(ImageSet(tuple(map(str, paths)), tuple(paths)), k=3))
+    answers = list(collection.answers(ImageSet(tuple(map(str, paths)), tuple(paths)), Reach(k=3)))
     assert [answer.query for answer in answers] == [str(path) for path in paths]
     assert answers[0].matches == tuple(collection.search(paths[0], k=3))
     assert "truncated" in answers[1].problem
@@ -333,9 +334,9 @@ def test_what_a_kill_leaves_is_put_in_order(collection: Collection, photos: Path
 
 
 def test_another_model_is_refused(collection: Collection, model: Model):
-    check_same_model(collection, load(MODEL))
+    collection.check_model(load(MODEL))
     with pytest.raises(InputError, match="made with another model"):
-        check_same_model(collection, load(MODEL.parent / "vlad_pca_niphash"))
+        collection.check_model(load(MODEL.parent / "vlad_pca_niphash"))
     load(MODEL.parent / "vlad_pca_niphash").save(collection.folder / "model")
     with pytest.raises(InputError, match="not the model that made this index"):
         Collection(collection.folder).search(0, distance="asymmetric")
@@ -363,7 +364,7 @@ def test_folders_that_cannot_be_an_index(tmp_path: Path, photos: Path, model: Mo
 
 @pytest.mark.parametrize("options", [{"k": 0}, {"k": -3}, {"within": -1}, {"within": float("nan")}])
 def test_reach_that_means_nothing(collection: Collection, options: dict):
-    with pytest.raises(InputError, match="k=|within="):
+    with pytest.raises(InputError, match=r"k=|within="):
         collection.search(0, **options)
 
 

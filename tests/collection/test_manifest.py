@@ -64,9 +64,14 @@ def test_names_that_are_no_text_and_long_lists_survive(manifest: Manifest):
 
 def test_a_transaction_that_fails_changes_nothing(manifest: Manifest):
     before = manifest.path.read_bytes()
-    with pytest.raises(RuntimeError), manifest.transaction():
-        manifest.delete([photo(1)])
-        raise RuntimeError
+
+    def change() -> None:
+        with manifest.transaction():
+            manifest.delete([photo(1)])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        change()
     assert manifest.path.read_bytes() == before
     assert len(manifest) == 7
 

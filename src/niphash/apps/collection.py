@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from niphash.collection.answers import Answer
-from niphash.collection.collection import Changes, Collection, check_reach, check_same_model
+from niphash.collection.changes import Changes
+from niphash.collection.collection import Collection
+from niphash.collection.nearness import Reach
+from niphash.collection.parts import FORMER_MANIFEST, MANIFEST
 from niphash.data.images import Box, ImageSet
+from niphash.data.writing import write_whole
 from niphash.errors import InputError
 from niphash.plain import printable
 from niphash.search.comparison import DistanceChoice
@@ -86,13 +90,14 @@ def search(
     Raises:
         InputError: no photo could be read, or an option means nothing.
     """
-    check_reach(k, within)
+    reach = Reach(k, within, distance)
+    reach.check()
     if sheet is not None:
         _check_writable(sheet)
     with Collection(folder) as collection, tempfile.TemporaryDirectory() as scratch:
         queries = _queries(photos, Path(scratch))
         answers = []
-        for answer in _WRITERS[form](collection.answers(queries, k, within, distance, box), len(queries)):
+        for answer in _WRITERS[form](collection.answers(queries, reach, box), len(queries)):
             if answer.problem is not None and (answer.readable or len(queries) > 1):
                 print(f"{'note' if answer.readable else 'skipped'}: {_sentence(answer)}", file=sys.stderr)
             answers.append(answer if sheet is not None or answer.problem is not None else None)
@@ -114,7 +119,7 @@ def duplicates(folder: str, within: int, form: str, html: str | None) -> None:
     if html is not None:
         from niphash.apps.duplicates_page import duplicates_page
 
-        Path(html).write_text(duplicates_page(groups, within), encoding="utf-8")
+        write_whole(Path(html), duplicates_page(groups, within))
     if form == "json":
         print(json.dumps([group.as_plain() for group in groups], indent=1))
         return
@@ -131,7 +136,7 @@ def _made(out: str, model_folder: str | None) -> Collection:
     """Return the collection, made with a model where it is new."""
     from niphash.model import load
 
-    exists = (Path(out) / "photos.sqlite").exists() or (Path(out) / "photos.json").exists()
+    exists = any((Path(out) / name).exists() for name in (MANIFEST, FORMER_MANIFEST))
     if not exists and model_folder is None:
         raise InputError(f"{out}: no index yet; name the model that makes it with --model <folder>")
     model = None if model_folder is None else load(model_folder)
@@ -139,7 +144,7 @@ def _made(out: str, model_folder: str | None) -> Collection:
         return Collection.create(out, model)
     collection = Collection(out)
     if model is not None:
-        check_same_model(collection, model)
+        collection.check_model(model)
     return collection
 
 
@@ -160,6 +165,10 @@ def _print_changes(collection: Collection, changes: Changes, photos: Sequence[st
     }
     done = ", ".join(f"{count} {what}" for what, count in told.items() if count) or "nothing to do"
     print(f"{len(collection)} photos in {collection.folder}, {collection.bits} bits each: {done}")
+    for folder, survey in changes.surveys.items():
+        inside = f"{Path(folder).resolve()}{os.sep}"
+        unread = [skipped.reason for skipped in changes.skipped if skipped.image_id.startswith(inside)]
+        print(f"{printable(folder)}: {survey.summary(unread)}")
     if changes.blank:
         print(f"{changes.blank} of them have no local descriptor, so they match nothing")
     if changes.gone:

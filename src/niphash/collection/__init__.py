@@ -5,7 +5,8 @@ from niphash.lazy import exports
 __getattr__, __all__ = exports(
     __name__,
     {
-        "collection": ("Changes", "Collection"),  # the folder: open, add, remove, search
+        "collection": ("Collection",),  # the folder: open, add, remove, search
+        "changes": ("Changes",),  # what adding did
         "answers": ("Answer", "Match"),  # what a search returns
         "duplicates": ("Group", "duplicate_groups"),  # photos that are nearly the same
     },

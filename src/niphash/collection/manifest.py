@@ -289,7 +289,8 @@ class Manifest:
             raise InputError(f"{self.path}: no manifest of an index; {REMEDY}")
         if version > FORMAT:
             raise InputError(
-                f"{self.path}: an index of format {version}, newer than the {FORMAT} that this niphash reads; update niphash"
+                f"{self.path}: an index of format {version}, newer than the {FORMAT} that this niphash reads; "
+                "update niphash"
             )
         schema = self._sql.execute(
             "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name"

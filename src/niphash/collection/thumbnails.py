@@ -16,7 +16,7 @@ def thumbnail(path: Path, side: int = SIDE) -> Image.Image:
     Raises:
         UnreadableImage: the file is missing or no photo.
     """
-    picture = read_photo(path, str(path), side)
+    picture = read_photo(path, str(path))
     picture.thumbnail((side, side))
     return picture
 
