@@ -14,14 +14,15 @@ from niphash.data.images import ImageSet, as_image_set
 from niphash.descriptors.describer import DescribeReport
 from niphash.descriptors.store import DescriptorStore, describe_to_store
 from niphash.errors import InputError
+from niphash.hashing.signs import SignHasher
 from niphash.model import Model, load
 from niphash.pipeline.assembly import build_data, build_task, descriptors_dir
 from niphash.pipeline.ranked_lists import listed_names
+from niphash.search import FlatIndex, Index
 from niphash.search.codes import DistanceChoice, choose_distance, code_distances
 from niphash.search.exact import search_descriptors, search_exhaustively
-from niphash.search.hamming import HammingIndex
 
-CODES, PHOTOS, MODEL = "codes.safetensors", "photos.json", "model"
+CODES, PHOTOS, MODEL = "codes", "photos.json", "model"
 
 
 def describe(photos: str, model_folder: str, out: str, dtype: str) -> None:
@@ -49,7 +50,7 @@ def index(photos: str, model_folder: str, out: str) -> None:
     rows = np.flatnonzero(described.positions >= 0)
     if not len(rows):
         raise InputError(f"{photos}: none of the {len(images)} photos can be read")
-    codes = HammingIndex(_bits(model))
+    codes = FlatIndex(_bits(model))
     for start in range(0, len(rows), 4096):
         part = rows[start : start + 4096]
         codes.add(model.hasher.encode(described[part]), part)
@@ -113,7 +114,7 @@ def _nearest(
     if by == "descriptor":
         return search_descriptors(queries, database, k)[1]
     readable, answered = (np.flatnonzero(np.isfinite(rows[:, 0])) for rows in (database, queries))
-    codes = HammingIndex(model.bits)
+    codes = FlatIndex(model.bits)
     codes.add(model.hasher.encode(database[readable]), readable)
     found = np.full((len(queries), k), -1, np.int64)
     found[answered] = _nearest_codes(model, queries[answered], codes, k, by)[1]
@@ -121,13 +122,17 @@ def _nearest(
 
 
 def _nearest_codes(
-    model: Model, queries: np.ndarray, index: HammingIndex, k: int, distance: DistanceChoice
+    model: Model, queries: np.ndarray, index: Index, k: int, distance: DistanceChoice
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return distances [Q, k] and ids int64 [Q, k] of the nearest codes; -1 where there are fewer."""
     if choose_distance(model.hasher, distance) == "hamming":
         return index.search(model.hasher.encode(queries), k)
-    at, rows = search_exhaustively(code_distances(model.hasher, queries, index.codes, distance=distance), k)
-    return at, np.where(rows < 0, -1, index.ids[rows])
+    if isinstance(model.hasher, SignHasher):
+        return index.search(model.hasher.project(queries), k, "asymmetric")
+    ids = index.ids
+    codes = index.get(ids)
+    at, rows = search_exhaustively(code_distances(model.hasher, queries, codes, distance=distance), k)
+    return at, np.where(rows < 0, -1, ids[rows])
 
 
 def _bits(model: Model) -> int:
@@ -136,8 +141,8 @@ def _bits(model: Model) -> int:
     return model.bits
 
 
-def _read_index(folder: Path) -> tuple[HammingIndex, list[str], Path]:
-    codes = HammingIndex.load(folder / CODES)
+def _read_index(folder: Path) -> tuple[Index, list[str], Path]:
+    codes = FlatIndex.open(folder / CODES)
     path = folder / PHOTOS
     try:
         content = json.loads(path.read_text())
