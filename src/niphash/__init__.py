@@ -22,8 +22,8 @@ _HOMES = {
 }
 
 
-def open(folder: "Path | str") -> "Collection":  # noqa: A001 - niphash.open, beside niphash.load
-    """Open a collection made by ``niphash index``: ``.search(photo)``, ``.add(paths)``, ``.remove(ids)``, ``len``.
+def open(folder: "Path | str") -> "Collection":
+    """Open a collection made by ``niphash index``: ``.search(photo)``, ``.add(paths)``, ``.remove(ids)``.
 
     Raises:
         InputError: the folder is no collection, or a damaged one, or of a newer format.

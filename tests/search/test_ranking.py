@@ -7,8 +7,8 @@ from PIL import Image
 from niphash.data.images import ImageSet
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
+from niphash.search import FlatIndex
 from niphash.search import distances as module
-from niphash.search.hamming import HammingIndex
 from niphash.search.ranking import (
     Ranking,
     judged_images,
@@ -97,7 +97,7 @@ def test_rank_index_of_everything_equals_rank_codes_and_a_part_is_truncated():
     rng = np.random.default_rng(2)
     queries, database = (rng.integers(0, 32, (n, 1), np.uint8) for n in (6, 80))
     truth = random_truth(rng, 6, 80)
-    index = HammingIndex(8)
+    index = FlatIndex(8)
     index.add(database, np.arange(80))
     whole, exact = (
         rank_index(index, queries, truth, 80, 80),

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from niphash.collection.nearness import Reach, near_descriptors
 from niphash.config import compose
 from niphash.data.ground_truth.ranked_lists import RankedList, listed_names, write_holidays_results
 from niphash.data.images import ImageSet
@@ -14,9 +15,9 @@ from niphash.descriptors.store.store import DescriptorStore, describe_to_store
 from niphash.errors import InputError
 from niphash.model import Model, load
 from niphash.pipeline.assembly import build_data, build_task, descriptors_dir
-from niphash.search.comparison import DistanceChoice, choose_distance, code_distances
-from niphash.search.exact import search_descriptors, search_exhaustively
-from niphash.search.hamming import HammingIndex
+from niphash.search import FlatIndex
+from niphash.search.comparison import DistanceChoice, choose_distance
+from niphash.search.exact import search_descriptors
 
 
 def describe(photos: str, model_folder: str, out: str, dtype: str) -> None:
@@ -70,21 +71,13 @@ def _nearest(
     if by == "descriptor":
         return search_descriptors(queries, database, k)[1]
     readable, answered = (np.flatnonzero(np.isfinite(rows[:, 0])) for rows in (database, queries))
-    codes = HammingIndex(model.bits)
+    codes = FlatIndex(model.bits)
     codes.add(model.hasher.encode(database[readable]), readable)
     found = np.full((len(queries), k), -1, np.int64)
-    found[answered] = _nearest_codes(model, queries[answered], codes, k, by)[1]
+    nearest = near_descriptors(codes, model.hasher, queries[answered], Reach(k, distance=by))
+    for query, near in zip(answered, nearest, strict=True):
+        found[query, : len(near.ids)] = near.ids
     return found
-
-
-def _nearest_codes(
-    model: Model, queries: np.ndarray, index: HammingIndex, k: int, distance: DistanceChoice
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return distances [Q, k] and ids int64 [Q, k] of the nearest codes; -1 where there are fewer."""
-    if choose_distance(model.hasher, distance) == "hamming":
-        return index.search(model.hasher.encode(queries), k)
-    at, rows = search_exhaustively(code_distances(model.hasher, queries, index.codes, distance=distance), k)
-    return at, np.where(rows < 0, -1, index.ids[rows])
 
 
 def _bits(model: Model) -> int:

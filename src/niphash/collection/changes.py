@@ -1,7 +1,7 @@
 """Bringing a collection up to what its folders hold, so that a kill at any moment loses no photo.
 
-What is in the manifest is in the index: a photo's code is written first and removed last. A kill leaves at most
-codes of no photo, which no search returns and the next writer removes.
+What is in the manifest is in the index: a photo's code is written first and removed last. A kill leaves at
+most codes of no photo, which no search returns and the next writer removes.
 """
 
 import os
@@ -141,7 +141,7 @@ class Update:
             self._pending.append(_Pending(root, place, checksum, stat, now, former))
 
     def _write(self) -> None:
-        """Describe the photos that are waiting and enter them: code first, then name; a former code goes last."""
+        """Describe the photos that wait and enter them: code first, then name; a former code goes last."""
         rows, descriptors, blank = self._described()
         photos, coded = [self._pending[row] for row in rows], ~blank
         former = [photo.former for photo in photos if photo.former is not None]
@@ -163,7 +163,7 @@ class Update:
         self._noted.clear()
 
     def _described(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the rows that could be read, int64 [n], their descriptors [n, D], and which are blank, bool [n]."""
+        """Return the rows that could be read, int64 [n], descriptors [n, D], and the blank ones, bool [n]."""
         if not self._pending:
             return np.empty(0, np.int64), np.empty((0, 0), np.float32), np.empty(0, bool)
         describer, report = self.model.describer, DescribeReport()
@@ -205,7 +205,7 @@ def forget(manifest: Manifest, codes: Index, entries: Sequence[Entry]) -> None:
 
 
 def reconcile(manifest: Manifest, codes: Index) -> None:
-    """Remove codes of no photo, and forget photos without their code: both are what a kill or damage leaves."""
+    """Remove codes of no photo, and forget photos without their code: what a kill or damage leaves."""
     if len(codes) == manifest.coded():
         return
     held, known = codes.ids, np.array(manifest.ids(coded_only=True), np.int64)

@@ -49,9 +49,9 @@ _LOOKED_FOR = 1000
 class Collection:
     """Photos, their codes and the model, in a folder.
 
-    It holds ``photos.sqlite`` (:class:`Manifest`), ``codes`` (the index), ``model`` and, where the service took
-    some in, ``uploads``. Any number of processes may read while one writes. A method that writes holds the
-    folder's lock as long as it runs; readers take note of what others wrote at their next search.
+    It holds ``photos.sqlite`` (:class:`Manifest`), ``codes`` (the index), ``model`` and, where the service
+    took some in, ``uploads``. Any number of processes may read while one writes. A method that writes holds
+    the folder's lock as long as it runs; readers take note of what others wrote at their next search.
 
     Args:
         folder: Made by :meth:`create` or ``niphash index``.
@@ -259,7 +259,7 @@ class Collection:
     def update(
         self, folders: Sequence[Path | str], prune: bool = False, store: "DescriptorStore | None" = None
     ) -> Changes:
-        """Bring the collection up to what the folders hold: new photos are added, changed ones described again.
+        """Bring the collection up to what the folders hold: new photos are added, changed ones updated.
 
         Killed at any moment, the same call goes on where it was.
 

@@ -9,6 +9,8 @@ import numpy as np
 from niphash.collection.collection import Collection
 from niphash.errors import InputError
 from niphash.search.distances import as_words, hamming
+from niphash.search.index import Pairs
+from niphash.search.segmented import MultiIndex
 
 #: Pairs gathered before groups are joined; bounds the memory where masses of photos are the same.
 PAIRS = 2**20
@@ -52,12 +54,13 @@ def duplicate_groups(collection: Collection, within: int) -> Iterator[Group]:
     """
     if within < 0:
         raise InputError(f"within={within}: give a number of bits, 0 or more")
-    codes = collection.codes
-    ids = codes.ids
-    labels = connected(ids, codes.self_join(within))
+    ids = collection.codes.ids
+    if not len(ids):
+        return
+    labels = alike(collection.codes.get(ids), within)
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
-    groups = [part for part in np.split(ids[order], starts[1:]) if len(part) > 1] if len(ids) else []
+    groups = [part for part in np.split(ids[order], starts[1:]) if len(part) > 1]
     groups.sort(key=lambda part: (-len(part), part[0]))
     for part in groups:
         members = _members(collection, part)
@@ -65,28 +68,34 @@ def duplicate_groups(collection: Collection, within: int) -> Iterator[Group]:
             yield Group(tuple(members))
 
 
-def connected(ids: np.ndarray, pairs: Any) -> np.ndarray:
-    """Return int64 [N], for each of ``ids`` (ascending) the number of the group that pairs connect it to.
+def alike(codes: np.ndarray, within: int) -> np.ndarray:
+    """Return int64 [N], for each code the number of the group that near pairs connect it to.
 
     Args:
-        ids: int64 [N].
-        pairs: Parts with ``left`` and ``right``, int64 [P] each, all of them in ``ids``.
+        codes: uint8 [N, B].
+        within: How many bits the codes of a pair may differ by.
     """
-    labels = np.arange(len(ids))
-    waiting: list[tuple[np.ndarray, np.ndarray]] = []
-    for part in pairs:
-        waiting.append((np.searchsorted(ids, part.left), np.searchsorted(ids, part.right)))
-        if sum(len(left) for left, _ in waiting) >= PAIRS:
+    # Masses of the same code would be a square of pairs, so each code is joined once.
+    distinct, places = np.unique(codes, axis=0, return_inverse=True)
+    index = MultiIndex(8 * codes.shape[1])
+    index.add(distinct)
+    labels = np.arange(len(distinct))
+    waiting: list[Pairs] = []
+    for pairs in index.self_join(within) if within else ():
+        waiting.append(pairs)
+        if sum(len(part.left) for part in waiting) >= PAIRS:
             labels = _joined(labels, waiting)
             waiting = []
-    return _joined(labels, waiting) if waiting else labels
+    return (_joined(labels, waiting) if waiting else labels)[places.reshape(-1)]
 
 
-def _joined(labels: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _joined(labels: np.ndarray, pairs: list[Pairs]) -> np.ndarray:
+    """Return labels after the groups that pairs connect became one."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    left, right = (labels[np.concatenate([pair[side] for pair in pairs])] for side in (0, 1))
+    left = labels[np.concatenate([part.left for part in pairs])]
+    right = labels[np.concatenate([part.right for part in pairs])]
     size = int(labels.max()) + 1
     graph = coo_matrix((np.ones(len(left), bool), (left, right)), shape=(size, size))
     return connected_components(graph, directed=False)[1][labels]

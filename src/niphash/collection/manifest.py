@@ -1,7 +1,7 @@
 """Which photos a collection holds: one SQLite file, every row with a checksum of its own.
 
-The file may come from somebody else, so it is not believed: its schema must be ours to the letter (no view, no
-trigger), and a row whose checksum or path is wrong is named and not used.
+The file may come from somebody else, so it is not believed: its schema must be ours to the letter (no view,
+no trigger), and a row whose checksum or path is wrong is named and not used.
 """
 
 import os
@@ -269,7 +269,7 @@ class Manifest:
         return [self._entry(row) for row in found]
 
     def _entry(self, row: tuple) -> Entry:
-        entry = Entry(*row[:7], coded=bool(row[7]))
+        entry = Entry._make((*row[:7], bool(row[7])))
         if row[8] != _entry_seal(entry) or not _is_inside(entry.name) or len(entry.checksum) != 16:
             raise InputError(f"{self.path}: the entry of photo {entry.id} is damaged; {REMEDY}")
         return entry
@@ -289,8 +289,8 @@ class Manifest:
             raise InputError(f"{self.path}: no manifest of an index; {REMEDY}")
         if version > FORMAT:
             raise InputError(
-                f"{self.path}: an index of format {version}, newer than the {FORMAT} that this niphash reads; "
-                "update niphash"
+                f"{self.path}: an index of format {version}, newer than the {FORMAT} that this niphash "
+                "reads; update niphash"
             )
         schema = self._sql.execute(
             "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name"

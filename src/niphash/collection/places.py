@@ -74,7 +74,7 @@ def photos_below(folders: Sequence[Path | str], roots: Sequence[Path], own: Path
 
 
 def place(path: Path, roots: Sequence[Path]) -> Place:
-    """Return where a photo is; the innermost of ``roots`` that contains it is its root, else its own folder."""
+    """Return where a photo is: its root is the innermost of ``roots`` around it, else its own folder."""
     around = [root for root in roots if path.is_relative_to(root)]
     root = max(around, key=_depth, default=path.parent)
     return Place(root, os.fsencode(path.relative_to(root)), path)
