@@ -356,8 +356,8 @@ def test_index_and_search_find_the_photo_itself(trained: Path, object_folder: Pa
 
 
 def test_a_damaged_index_is_refused(tmp_path: Path):
-    (tmp_path / "index").mkdir()
-    (tmp_path / "index" / "codes.safetensors").write_bytes(b"no index")
+    (tmp_path / "index" / "codes").mkdir(parents=True)
+    (tmp_path / "index" / "codes" / "index.json").write_bytes(b"no index")
     done = niphash("search", "index", "photo.jpg", cwd=tmp_path, expect=2)
     assert done.stderr.startswith("error: ")
 

@@ -34,5 +34,5 @@ def check_shape(descriptors: Rows, dim: int) -> None:
     """Raise unless ``descriptors`` are [N, dim] and ``dim`` is known, that is, the hasher is fitted."""
     if dim == 0:
         raise RuntimeError("fit or load this hasher before it encodes")
-    if descriptors.ndim != 2 or descriptors.shape[1] != dim:
+    if len(descriptors.shape) != 2 or descriptors.shape[1] != dim:
         raise InputError(f"descriptors of shape {descriptors.shape} do not fit a hasher of {dim} dimensions")

@@ -102,7 +102,7 @@ def nearest_neighbours(
     return distances, rows
 
 
-def _search(queries: np.ndarray, descriptors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _search(queries: np.ndarray, descriptors: Rows, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the squared distances float32 [B, k] and rows int64 [B, k] of what is nearest to [B, D]."""
     squared, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     start = 0

@@ -1,0 +1,92 @@
+"""The files of a collection's folder, who may write there, and which model its codes are from."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from niphash.collection.manifest import REMEDY
+from niphash.data.writing import refuse_links
+from niphash.errors import InputError
+
+if TYPE_CHECKING:
+    from niphash.model import Model
+
+MANIFEST, CODES, MODEL, UPLOADS, LOCK = "photos.sqlite", "codes", "model", "uploads", "lock"
+_PARTS = (MANIFEST, CODES, MODEL, UPLOADS, LOCK)
+#: Of a photo index of earlier versions.
+FORMER_MANIFEST = "photos.json"
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a new collection.
+
+    Raises:
+        InputError: it holds other files, or cannot be written.
+    """
+    ours = {*_PARTS, f"{MANIFEST}.part", f"{MODEL}.part"}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = sorted({path.name for path in folder.iterdir()} - ours)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder of an index ({error.strerror})") from error
+    if foreign:
+        raise InputError(f"{folder}: holds other files ({foreign[0]}); name a new folder with --out")
+
+
+@contextmanager
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Be the one who writes.
+
+    Raises:
+        InputError: another process is; or the folder cannot be written, or leads elsewhere.
+    """
+    from filelock import FileLock, Timeout
+
+    refuse_links(folder, *(folder / name for name in _PARTS))
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"{folder}: another process is changing this index; try again when it is done"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); the index is as it was") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def copy_model(model: "Model", folder: Path) -> str:
+    """Write the model into a collection's folder, whole or not at all, and return its digest."""
+    part = folder / f"{MODEL}.part"
+    for leftover in (part, folder / MODEL):
+        shutil.rmtree(leftover, ignore_errors=True)
+    model.save(part).rename(folder / MODEL)
+    return model_digest(folder / MODEL)
+
+
+def model_digest(folder: Path) -> str:
+    """Return what tells models apart: 32 hexadecimal digits over configuration and tensors.
+
+    Raises:
+        InputError: a file of it is missing.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name in ("config.yaml", "describer.safetensors", "hasher.safetensors"):
+        try:
+            digest.update(hashlib.blake2b((folder / name).read_bytes()).digest())
+        except OSError as error:
+            raise InputError(f"{folder / name}: missing; {REMEDY}") from error
+    return digest.hexdigest()
+
+
+def digest_of(model: "Model") -> str:
+    """Return the digest that a copy of the model would have."""
+    with tempfile.TemporaryDirectory() as folder:
+        return model_digest(model.save(Path(folder) / MODEL))
