@@ -298,9 +298,11 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _squares(width: int, height: int) -> tuple[int, int]:
-    """Return over how many pixels across and down a picture is averaged."""
+    """Return over how many pixels across and down a picture is averaged: equally many unless it is thin."""
     side = math.ceil(math.sqrt(width * height / FULL_PIXELS)) if width * height > FULL_PIXELS else 1
-    return min(side, width), min(side, height)
+    across, down = min(side, width), min(side, height)
+    across = max(across, math.ceil(width * (height // down) / FULL_PIXELS))
+    return across, max(down, math.ceil(height * (width // across) / FULL_PIXELS))
 
 
 def _stored_box(

@@ -146,7 +146,7 @@ class ImageSet:
             raise InputError(f"{root}: no such folder; name a folder that holds photos")
         paths, survey = look_through(root, known)
         if not paths:
-            raise InputError(f"{root}: no image in this folder ({survey.summary()})")
+            raise InputError(f"{root}: no image in this folder{survey.aside()}")
         return cls(tuple(path.relative_to(root).as_posix() for path in paths), tuple(paths), survey=survey)
 
 

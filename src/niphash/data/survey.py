@@ -74,6 +74,10 @@ class Survey:
         """Return a sentence on the pictures left out, none where there are none."""
         return (f"left out: {_listed(list(self.left_out.items()))}",) if self.left_out else ()
 
+    def aside(self) -> str:
+        """Return the summary in brackets, for an error; nothing where there is nothing to say."""
+        return f" ({self.summary()})" if self.left_out or self.others else ""
+
     def leaving_out(self, kind: str, count: int) -> "Survey":
         """Return the survey after ``count`` of its photos were left out because of ``kind``."""
         if not count:
@@ -114,7 +118,7 @@ def look_through(root: Path, known: Iterable[str] = ()) -> tuple[list[Path], Sur
         elif os.fspath(path) not in aside:
             others[_plain(path.suffix.lower(), "without suffix", "of other kinds")] += 1
     photos.sort(key=os.fspath)
-    return photos, Survey(len(photos), dict(sorted(left_out.items())), dict(others.most_common()))
+    return photos, Survey(len(photos), dict(sorted(left_out.items())), dict(sorted(others.items())))
 
 
 def image_files(root: Path) -> list[Path]:

@@ -218,3 +218,17 @@ def test_random_and_mutated_files_are_read_or_refused(tmp_path: Path, kind: str,
     path = written(tmp_path, content)
     with contextlib.suppress(InputError):
         assert parse(kind, path)
+
+
+@pytest.mark.parametrize("label", ["good", "ok"])
+def test_oxford_files_that_contradict_each_other_are_refused(tmp_path: Path, label: str) -> None:
+    folder = make_oxford_replica(tmp_path) / "ground_truth"
+    path = folder / f"balliol_2_{label}.txt"
+    path.write_text(path.read_text() + (folder / "balliol_2_junk.txt").read_text())
+    with pytest.raises(InputError, match=r"balliol_2_junk.txt, query balliol_2: '.*' is relevant and junk"):
+        read_oxford_text(folder)
+
+
+def test_names_with_line_breaks_are_read_from_csv(tmp_path: Path) -> None:
+    (row,) = read_queries(written(tmp_path, 'query,image\n"q","a\nb.jpg"\n'))
+    assert (row.line, row.image) == (3, "a\nb.jpg")

@@ -58,7 +58,7 @@ def photos_by_stem(
     folder = image_folder(root)
     paths, survey = look_through(folder)
     if len(paths) < 2:
-        found = f"no image in this folder ({survey.summary()})"
+        found = f"no image in this folder{survey.aside()}"
         if paths:
             found = f"only one image ({portable_name(paths[0].name)}) in this folder"
         raise InputError(f"{root}: {found}; expected there: {expected}")
