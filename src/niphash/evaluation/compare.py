@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import CLUSTER, QUERY
 from niphash.evaluation.intervals import bootstrap_interval
+from niphash.plain import read_yaml
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -196,8 +196,8 @@ def run_names(folders: Sequence[Path]) -> tuple[str, ...]:
 def _overrides(folder: Path) -> dict[str, str] | None:
     """Return the overrides of a run by key, ``None`` where there is no readable list of them."""
     try:
-        saved = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        saved = read_yaml(folder / ".hydra" / "overrides.yaml", remedy="run it again")
+    except InputError:
         return None
     if not isinstance(saved, list) or not all(isinstance(one, str) for one in saved):
         return None

@@ -3,8 +3,6 @@
 Apart from the evaluator, because the comparison of runs and the studies need intervals without a ranking.
 """
 
-from pathlib import Path
-
 import numpy as np
 from scipy import sparse, stats
 from scipy.sparse.csgraph import connected_components
@@ -37,7 +35,7 @@ def query_photos(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
     variants = (truth.relevance, *truth.variants.values()) if isinstance(truth, RetrievalTask) else (truth,)
     pairs = [(q, one.relevant) for relevance in variants for q, one in enumerate(relevance)]
     if isinstance(truth, RetrievalTask):
-        pairs += _own_photos(truth)
+        pairs += [(q, photo[photo >= 0]) for q, photo in enumerate(truth.own_photos()[:, None])]
     queries = np.repeat([q for q, _ in pairs], [len(photos) for _, photos in pairs])
     return queries.astype(np.int64), np.concatenate([np.empty(0, np.int64), *(p for _, p in pairs)])
 
@@ -136,18 +134,6 @@ def _parts(resamples: int) -> list[int]:
 def _sums(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
     """Return the sum of each column of [Q, M] over each cluster, [C, M]."""
     return np.stack([np.bincount(cluster, weights=column) for column in values.T], axis=1)
-
-
-def _own_photos(task: RetrievalTask) -> list[tuple[int, np.ndarray]]:
-    """Return each query whose photo is a database image (whole, or a box in it), with that image."""
-    # Paths are equal when they name one file; pictures in memory are one when they are the same object.
-    place = {_identity(source): i for i, source in enumerate(task.database.sources)}
-    found = ((q, place.get(_identity(source))) for q, source in enumerate(task.queries.sources))
-    return [(q, np.array([i], np.int64)) for q, i in found if i is not None]
-
-
-def _identity(source: object) -> object:
-    return source if isinstance(source, Path) else id(source)
 
 
 def _length(truth: Truth) -> int:

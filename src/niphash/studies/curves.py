@@ -33,7 +33,8 @@ PAPER_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-MARKERS = "os^Dvp*Xh"
+#: Of measured curves, and of published ones.
+MARKERS, PUBLISHED_MARKERS = "os^Dvp*Xh", "sD^v<>Ph"
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,6 @@ def float_line(axes: Axes, exact: Report, metric: str) -> None:
 
 #: How published numbers look: never to be taken for ours.
 PUBLISHED: dict[str, Any] = {"color": "0.45", "markerfacecolor": "white", "zorder": 3}
-
-
-PUBLISHED_MARKERS = "sD^v<>Ph"
 
 
 class Dot(NamedTuple):
