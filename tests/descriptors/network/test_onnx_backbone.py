@@ -141,7 +141,7 @@ def test_pixels_channels_last_go_in_as_they_are(tmp_path):
 
 
 @torch.inference_mode()
-def test_size_and_normalisation_are_read_from_the_file_or_given(map_file, tmp_path):
+def test_size_and_normalisation_are_read_from_the_file_or_given(map_file, tmp_path, caplog):
     def state(**entries: str) -> Callable:
         return lambda model: onnx.helper.set_model_props(model, entries)
 
@@ -164,6 +164,7 @@ def test_size_and_normalisation_are_read_from_the_file_or_given(map_file, tmp_pa
         ONNXBackbone(str(map_file))
     nonsense = changed(map_file, tmp_path / "odd.onnx", state(mean="[1, 2]", std="[[", size="NaN"))
     assert ONNXBackbone(str(nonsense), size=32).mean.tolist() == pytest.approx(MEAN.tolist())
+    assert "the ONNX file's mean is no number or three of them ([1, 2]), and not used" in caplog.text
 
 
 def test_a_describer_of_real_photos_equals_one_by_torch(map_file):

@@ -1,6 +1,7 @@
 """ONNX files: read without trust, checked before anything of them runs."""
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from niphash.plain import printable
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
     from onnxruntime import InferenceSession
+
+log = logging.getLogger(__name__)
 
 LARGEST_BYTES = 2**31 - 1  # what protobuf can hold
 REMEDY = "export the network anew, or give another backbone.weights"
@@ -103,13 +106,18 @@ class ONNXFile:
 
     def _stated(self, key: str) -> Any:
         """Return a finite number, or one or three of them, that stand in the metadata under ``key``."""
-        try:
-            value = json.loads(self.metadata.get(key, "null"))
-            numbers = value if isinstance(value, list) else [value]
-            known = np.isfinite(np.array(numbers, np.float64)).all() and len(numbers) in (1, 3)
-        except (ValueError, TypeError, RecursionError):
+        if key not in self.metadata:
             return None
-        return value if known else None
+        try:
+            value = json.loads(self.metadata[key])
+            numbers = value if isinstance(value, list) else [value]
+            if len(numbers) in (1, 3) and np.isfinite(np.array(numbers, np.float64)).all():
+                return value
+        except (ValueError, TypeError, RecursionError):
+            pass
+        said = printable(self.metadata[key][:60])
+        log.warning("the ONNX file's %s is no number or three of them (%s), and not used", key, said)
+        return None
 
     def session(self) -> "InferenceSession":
         """Return a program of it on the processor; no operators of others are ever registered.
@@ -221,6 +229,8 @@ def _tensors(model: "ModelProto") -> "Iterator[TensorProto]":
 def _messages(message: Any) -> Iterator[Any]:
     """Yield everything that a message holds, itself first; protobuf has bounded the depth."""
     yield message
+    if message.DESCRIPTOR.name == "TensorProto":
+        return  # holds no more of these, and to look would copy its values
     for field, value in message.ListFields():
         if field.message_type is not None:
             for item in [value] if hasattr(value, "ListFields") else value:
