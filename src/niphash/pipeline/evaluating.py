@@ -33,7 +33,8 @@ def evaluate_model(run: Run, model: Model) -> list[dict[str, Any]]:
         watch = Stopwatch()
         comparison = Comparison.of(run, model)
         measurements.append(measure(model, target.task(), describe, watch, comparison, target.pooling))
-        entries.append(run_entry(measurements[-1], model, watch, run.seed, run.ties))
+        trained = model.record.get("choices")
+        entries.append(run_entry(measurements[-1], model, watch, run.seed, run.ties, trained))
     report_run(entries, measurements, run.folder, loggers=())
     return entries
 

@@ -9,11 +9,12 @@ import numpy as np
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from niphash import __version__
+from niphash.data.checksums import set_checksum
 from niphash.descriptors.describer import DescribeReport, unreadable
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors
 from niphash.errors import InputError
 from niphash.model import Model
-from niphash.pipeline.fitting import FitSet, checksums, choose_fit_set, fit_rows, set_checksum, with_views
+from niphash.pipeline.fitting import FitSet, checksums, choose_fit_set, fit_rows, with_views
 from niphash.pipeline.measuring import Comparison, Describe, Stopwatch, describe_with, measure
 from niphash.pipeline.reporting import report_run, run_entry
 from niphash.pipeline.run import Run
@@ -65,7 +66,7 @@ def train(run: Run) -> list[dict[str, Any]]:
     for target, task in zip(run.targets, tasks, strict=True):
         measurement = measure(model, task, describe, watch, comparison, target.pooling)
         measurements.append(measurement)
-        entries.append(run_entry(measurement, model, watch, run.seed, run.ties))
+        entries.append(run_entry(measurement, model, watch, run.seed, run.ties, run.choices))
     if writes:
         report_run(entries, measurements, run.folder, run.loggers)
         model.record["metrics"] = entries
