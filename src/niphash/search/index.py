@@ -266,3 +266,9 @@ def checked_addition(
     if twice.size:
         raise InputError(f"id {twice[0]} is used twice; give every code its own id")
     return codes, ids
+
+
+def merge_results(distances: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k nearest of [Q, n] results, equal distances ordered by id; distance -1 is no result."""
+    order = np.lexsort((ids, np.where(distances < 0, np.inf, distances)))[:, :k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(ids, order, axis=1)
