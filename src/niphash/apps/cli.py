@@ -1,13 +1,17 @@
 """``niphash``: train, evaluate, describe, rank, collections of photos, and the data sets."""
 
 import argparse
+import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from niphash.apps.session import user_errors
 
 #: Programs whose arguments are Hydra overrides, handed on as they are.
 HYDRA_PROGRAMS = ("train", "evaluate")
+CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -17,8 +21,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _run_hydra(arguments[0], arguments[1:])
         return
     options = _parser().parse_args(arguments)
-    with user_errors():
+    with user_errors(), _open_output():
         options.run(options)
+
+
+@contextmanager
+def _open_output() -> Iterator[None]:
+    """Print what a terminal cannot encode as escapes; end quietly where nobody reads on (``| head``)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere
+        raise SystemExit(CLOSED_PIPE) from None
 
 
 def _run_hydra(program: str, overrides: list[str]) -> None:

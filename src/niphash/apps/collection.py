@@ -18,6 +18,7 @@ from niphash.collection.parts import FORMER_MANIFEST, MANIFEST
 from niphash.data.images import Box, ImageSet
 from niphash.data.writing import write_whole
 from niphash.errors import InputError
+from niphash.model import load
 from niphash.plain import printable
 from niphash.search.comparison import DistanceChoice
 
@@ -134,8 +135,6 @@ def duplicates(folder: str, within: int, form: str, html: str | None) -> None:
 
 def _made(out: str, model_folder: str | None) -> Collection:
     """Return the collection, made with a model where it is new."""
-    from niphash.model import load
-
     exists = any((Path(out) / name).exists() for name in (MANIFEST, FORMER_MANIFEST))
     if not exists and model_folder is None:
         raise InputError(f"{out}: no index yet; name the model that makes it with --model <folder>")

@@ -17,12 +17,12 @@ from niphash.collection.places import Place, Scope
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.data.survey import Survey
 from niphash.descriptors.describer import DescribeReport, Skipped
+from niphash.model import Model
 from niphash.progress import track
 from niphash.search.index import Index
 
 if TYPE_CHECKING:
     from niphash.descriptors.store.store import DescriptorStore
-    from niphash.model import Model
 
 #: Photos written at a time: what a kill can lose.
 BATCH = 256
@@ -86,7 +86,7 @@ class Update:
         self,
         manifest: Manifest,
         codes: Index,
-        model: "Model",
+        model: Model,
         store: "DescriptorStore | None",
         changes: Changes,
     ) -> None:

@@ -23,22 +23,22 @@ from niphash.collection.parts import (
     MODEL,
     UPLOADS,
     copy_model,
-    digest_of,
+    digests,
+    digests_of,
     make_folder,
-    model_digest,
     writer_lock,
 )
 from niphash.collection.places import Finds, Place, photos_below, place
 from niphash.data.images import Box, ImageSet, UnreadableImage, as_image_set
 from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
+from niphash.model import RECORD, Model, load
 from niphash.progress import track
 from niphash.search.comparison import DistanceChoice, choose_distance
 from niphash.search.index import Index
 
 if TYPE_CHECKING:
     from niphash.descriptors.store.store import DescriptorStore
-    from niphash.model import Model
 
 #: Queries searched at a time.
 QUERIES = 64
@@ -72,7 +72,7 @@ class Collection:
         self._roots: dict[int, Path] | None = None
 
     @classmethod
-    def create(cls, folder: Path | str, model: "Model") -> "Collection":
+    def create(cls, folder: Path | str, model: Model) -> "Collection":
         """Make an empty collection with a copy of ``model``, and open it.
 
         Raises:
@@ -86,7 +86,7 @@ class Collection:
             if not (folder / MANIFEST).exists():
                 create_codes(folder / CODES, model.bits)
                 made = str(int(time.time()))
-                facts = {"bits": str(model.bits), "model": copy_model(model, folder), "made": made}
+                facts = {"bits": str(model.bits), **copy_model(model, folder), "made": made}
                 Manifest.create(folder / MANIFEST, {**facts, "changed": made}).close()
         return cls(folder)
 
@@ -104,7 +104,7 @@ class Collection:
         return len(self.manifest)
 
     @property
-    def model(self) -> "Model":
+    def model(self) -> Model:
         """The model that made the codes, loaded at first use.
 
         Raises:
@@ -112,16 +112,15 @@ class Collection:
         """
         with self._opening:
             if self._model is None:
-                from niphash.model import load
-
-                if model_digest(self.folder / MODEL) != self.manifest.fact("model"):
+                model = load(self.folder / MODEL)
+                if digests(self.folder / MODEL)["model"] != self.manifest.fact("model"):
                     raise InputError(f"{self.folder / MODEL}: not the model that made this index; {REMEDY}")
-                self._model = load(self.folder / MODEL)
+                self._model = model
             return self._model
 
-    def check_model(self, model: "Model") -> None:
+    def check_model(self, model: Model) -> None:
         """Refuse a model that is not the one that made the codes."""
-        if digest_of(model) != self.manifest.fact("model"):
+        if digests_of(model)["model"] != self.manifest.fact("model"):
             raise InputError(
                 f"{self.folder}: made with another model; leave --model away, or name a new folder with --out"
             )
@@ -354,6 +353,8 @@ class Collection:
         """
         self.manifest.check()
         _ = self.model
+        if digests(self.folder / MODEL)["record"] != self.manifest.fact("record"):
+            raise InputError(f"{self.folder / MODEL / RECORD}: damaged; {REMEDY}")
         codes = open_codes(self.folder / CODES, self.bits, check=True)
         held, known = set(codes.ids.tolist()), set(self.manifest.ids(coded_only=True))
         if known - held:

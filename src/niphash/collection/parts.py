@@ -6,14 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from niphash.collection.manifest import REMEDY
 from niphash.data.writing import refuse_links
 from niphash.errors import InputError
-
-if TYPE_CHECKING:
-    from niphash.model import Model
+from niphash.model import CONFIG, DESCRIBER, FIT_SET, HASHER, RECORD, Model
 
 MANIFEST, CODES, MODEL, UPLOADS, LOCK = "photos.sqlite", "codes", "model", "uploads", "lock"
 _PARTS = (MANIFEST, CODES, MODEL, UPLOADS, LOCK)
@@ -62,31 +59,35 @@ def writer_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def copy_model(model: "Model", folder: Path) -> str:
-    """Write the model into a collection's folder, whole or not at all, and return its digest."""
+def copy_model(model: Model, folder: Path) -> dict[str, str]:
+    """Write the model into a collection's folder, whole or not at all, and return its digests."""
     part = folder / f"{MODEL}.part"
     for leftover in (part, folder / MODEL):
         shutil.rmtree(leftover, ignore_errors=True)
     model.save(part).rename(folder / MODEL)
-    return model_digest(folder / MODEL)
+    return digests(folder / MODEL)
 
 
-def model_digest(folder: Path) -> str:
-    """Return what tells models apart: 32 hexadecimal digits over configuration and tensors.
+def digests(folder: Path) -> dict[str, str]:
+    """Return 32 hexadecimal digits over what a model does (``model``), and what is told of it (``record``).
 
     Raises:
         InputError: a file of it is missing.
     """
+    return {"model": _digest(folder, CONFIG, DESCRIBER, HASHER), "record": _digest(folder, RECORD, FIT_SET)}
+
+
+def digests_of(model: Model) -> dict[str, str]:
+    """Return the digests that a copy of the model would have."""
+    with tempfile.TemporaryDirectory() as folder:
+        return digests(model.save(Path(folder) / MODEL))
+
+
+def _digest(folder: Path, *names: str) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for name in ("config.yaml", "describer.safetensors", "hasher.safetensors"):
+    for name in names:
         try:
             digest.update(hashlib.blake2b((folder / name).read_bytes()).digest())
         except OSError as error:
             raise InputError(f"{folder / name}: missing; {REMEDY}") from error
     return digest.hexdigest()
-
-
-def digest_of(model: "Model") -> str:
-    """Return the digest that a copy of the model would have."""
-    with tempfile.TemporaryDirectory() as folder:
-        return model_digest(model.save(Path(folder) / MODEL))
