@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def run_entry(
         "bits": model.bits or None,
         "distance": measurement.distance,
         "seed": seed,
+        "index": None if measurement.index is None else asdict(measurement.index),
         "descriptor": measurement.descriptor.to_dict(),
         "code": None if measurement.code is None else measurement.code.to_dict(),
         "images": {
@@ -144,6 +146,12 @@ def _remarks(entry: dict[str, Any]) -> list[str]:
         names = "; ".join(f"{f['id']} ({f['reason']})" for f in images["skipped_files"][:5])
         more = " ..." if images["skipped"] > 5 else ""
         remarks.append(f"{images['skipped']} photos skipped: {names}{more}")
+    index = entry["index"]
+    if index is not None and index["differing"]:
+        remarks.append(
+            f"{index['kind']} finds other photos than the exhaustive ranking for {index['differing']} of "
+            f"{images['queries']} queries; the numbers are those of the ranking."
+        )
     if images["blank"]:
         remarks.append(f"{images['blank']} photos without any local descriptor.")
     return remarks

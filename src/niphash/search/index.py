@@ -128,6 +128,9 @@ class Index(ABC):
             InputError: queries that do not fit, or a radius below 0.
         """
 
+    def close(self) -> None:  # noqa: B027 - most hold nothing but memory
+        """Give back what the index holds beside memory: processes, connections, a lock."""
+
     @abstractmethod
     def get(self, ids: np.ndarray) -> np.ndarray:
         """Return the codes of ids, uint8 [N, bits // 8].
