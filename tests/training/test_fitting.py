@@ -88,7 +88,9 @@ def test_checkpoints_hold_tensors_and_plain_values_only(tmp_path):
     stack().fit(FitData(descriptors()), trainer=factory(tmp_path))
     files = sorted(p.name for p in tmp_path.iterdir())
     assert files == ["layer1.ckpt", "layer2.ckpt"]
-    assert torch.load(tmp_path / "layer2.ckpt", weights_only=True)["epoch"] == 5
+    checkpoint = torch.load(tmp_path / "layer2.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 36
+    assert checkpoint["hyper_parameters"]["learning_rate"] == 0.03
 
 
 @pytest.mark.parametrize(

@@ -67,10 +67,12 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
 class SpawnedProcess(pl.Callback):
     """What a spawned process needs: silence when it begins, and to leave its group before it exits."""
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __getstate__(self) -> dict[str, bool]:
+        return {"spawned": True}  # an empty state is not restored
+
+    def __setstate__(self, state: dict[str, bool]) -> None:
         """Keep Lightning's advice off the terminal; only a process that is spawned unpickles a callback."""
         silence()
-        self.__dict__.update(state)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Wait for the other processes, then leave; the group's threads abort a process now and then."""
@@ -101,7 +103,7 @@ class MonitorCheck(pl.Callback):
                 known = ", ".join(sorted(trainer.callback_metrics))
                 raise InputError(
                     f"callbacks: monitor={monitor} is no metric of the stage {self.stage}; "
-                    f"choose one of {known}"
+                    f"choose one of {known} (val_loss needs fit.held_out above 0)"
                 )
 
 

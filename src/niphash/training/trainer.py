@@ -17,6 +17,7 @@ from niphash.errors import InputError
 #: and a run decide to the options of the user.
 TrainerFactory = Callable[..., pl.Trainer]
 
+LIGHTNING = ("pytorch_lightning", "lightning_fabric")
 #: Options of Lightning's trainer that belong to a stage or to the run, and what a user sets in their place.
 DECIDED = {
     "max_epochs": "set hashing.max_epochs, hashing.iterations or classifier.epochs",
@@ -95,17 +96,18 @@ def quiet_cpu_trainer(**options: Any) -> pl.Trainer:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep Lightning's advice (workers, devices, tips) off the terminal; errors pass."""
-    level = logging.getLogger("pytorch_lightning").level
+    levels = {module: logging.getLogger(module).level for module in LIGHTNING}
     with warnings.catch_warnings():
         silence()
         try:
             yield
         finally:
-            logging.getLogger("pytorch_lightning").setLevel(level)
+            for module, level in levels.items():
+                logging.getLogger(module).setLevel(level)
 
 
 def silence() -> None:
     """Keep Lightning's advice off the terminal from now on."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    for module in ("pytorch_lightning", "lightning_fabric"):
+    for module in LIGHTNING:
+        logging.getLogger(module).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=module)

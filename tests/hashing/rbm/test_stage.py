@@ -153,7 +153,7 @@ def test_the_log_says_how_the_machine_does(tmp_path):
     options = RBMTraining(learning_rate=0.05)
     stage = RBMStage("layer1", rbm, no_regularizer, options, 1, fit_rows=data, held_out_rows=held_out)
     trainer = quiet_cpu_trainer(max_epochs=3)
-    trainer.fit(FitData(stage, datamodule=DescriptorBatches(FitData(patterns()), 40, seed=2)))
+    trainer.fit(stage, datamodule=DescriptorBatches(FitData(patterns()), 40, seed=2))
     logged = {key: float(value) for key, value in trainer.callback_metrics.items()}
     with torch.no_grad():
         q = rbm(data)

@@ -42,7 +42,7 @@ def test_learning_brings_code_cosines_closer_to_the_descriptors(method, descript
     target = cosines(descriptors - descriptors.mean(axis=0))
     errors = []
     for epochs in (1, 40):
-        hasher = method(16, max_epochs=epochs, learning_rate=0.01)
+        hasher = method(16, weight=0.1, max_epochs=epochs, learning_rate=0.01)
         hasher.fit(FitData(descriptors))
         signs = np.unpackbits(hasher.encode(descriptors), axis=1) * 2.0 - 1
         errors.append(np.mean((cosines(signs) - target) ** 2))

@@ -89,7 +89,7 @@ class FineTuningStage(Stage):
     """
 
     def __init__(self, name: str, network: Stack, loss: Loss, phase: FineTuning, seed: int) -> None:
-        super().__init__(name, {**phase.options(), "seed": seed})
+        super().__init__(name, phase.hyperparameters(network, seed))
         self.network = network
         self.loss = loss
         self.rate, self.momentum = phase.fine_tuning_rate, phase.fine_tuning_momentum

@@ -113,7 +113,7 @@ class RBMLayers(Phase):
             chains=min(self.batch_size, data.count),
             fit_rows=below(evenly_spaced(data.rows, LOGGED_ROWS)),
             held_out_rows=None if data.held_out is None else below(evenly_spaced(data.held_out, LOGGED_ROWS)),
-            hyperparameters={**self.options(), "layer": depth, "layer_seed": own_seed},
+            hyperparameters={**self.hyperparameters(network, seed), "layer": depth},
         )
         batches = DescriptorBatches(data, self.batch_size, own_seed, below)
         epochs = max(self.max_epochs, -(-self.min_steps // len(batches.stream)))

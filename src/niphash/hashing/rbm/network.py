@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -53,6 +53,11 @@ class Stack(nn.Module):
     def sizes(self) -> list[int]:
         """Visible units, then the hidden units of every layer."""
         return [self.mean.numel(), *(layer.hidden_bias.numel() for layer in self.rbms)]
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """What, beside the tensors, decides what the network computes; plain values."""
+        return {"sizes": self.sizes, "visible": self.visible_units}
 
     @property
     def rbms(self) -> list[RBM]:

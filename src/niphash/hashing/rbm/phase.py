@@ -68,10 +68,11 @@ class Phase(ABC):
             Plain values worth logging that the training found.
         """
 
-    def options(self) -> dict[str, Any]:
-        """Return every option by name, sequences as lists."""
+    def hyperparameters(self, network: Stack, seed: int) -> dict[str, Any]:
+        """Return every option by name, those of ``network`` and the seed with them, sequences as lists."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
+        plain = {
             key: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
             for key, value in values.items()
         }
+        return {**network.hyperparameters, **plain, "seed": seed}
