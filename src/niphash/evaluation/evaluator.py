@@ -88,6 +88,7 @@ def evaluate(
     depth: int | None = None,
     seed: int = 0,
     queries: np.ndarray | None = None,
+    further: Mapping[str, Score] | None = None,
 ) -> Report:
     """Measure a ranking.
 
@@ -100,6 +101,7 @@ def evaluate(
         seed: Seed of the bootstrap.
         queries: int64 [Q]. When the queries are spread over processes: their numbers in the whole task.
             All processes must then call this together, and all get the report of all queries.
+        further: More metrics by name, functions of :class:`~niphash.evaluation.functional.TieGroups`.
 
     Raises:
         InputError: no such tie rule or convention; ``stable`` for a ranking made without ``tied_before``.
@@ -121,6 +123,7 @@ def evaluate(
     for suffix, relevance in variants.items():
         groups = tie_groups(ranking, relevance, ties)
         metrics = _metrics(convention, depth, revisited=len(variants) > 1, **spread)
+        metrics.update((name, QueryMetric(score, **spread)) for name, score in (further or {}).items())
         for metric in metrics.values():
             metric.update(groups, numbers)
         _enter(report, metrics, suffix, seed)

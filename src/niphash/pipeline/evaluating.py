@@ -58,6 +58,7 @@ def evaluate_ranking(run: Run, lists_file: Path | str) -> dict[str, Any]:
         ties=run.ties,
         depth=depth,
         seed=run.seed,
+        further=run.metrics,
     )
     entry = {"data": task.name, "protocol": task.protocol, "ranking": str(lists_file), **report.to_dict()}
     write_json(entry, run.folder / "metrics.json")

@@ -1,7 +1,7 @@
 """Measure a trained model on a retrieval task: the float descriptor and the code, on the same photos."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors, 
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.evaluation.functional import Ties
+from niphash.evaluation.metrics import Score
 from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.model import Model
 from niphash.pipeline.fitting import share_a_photo
@@ -122,6 +123,7 @@ class Comparison:
         recenter: Move the bit thresholds to the mean of the database first.
         seed: Seed of the bootstrap.
         new_index: Makes the empty index of ``conf/index`` for codes of so many bits.
+        metrics: Further metrics by name.
     """
 
     ties: Ties
@@ -129,13 +131,13 @@ class Comparison:
     recenter: bool
     seed: int
     new_index: Callable[[int], Index]
+    metrics: Mapping[str, Score]
 
     @classmethod
     def of(cls, run: Run, model: Model) -> "Comparison":
         """Read the options of a run; a model trained with ``hashing.recenter=index`` asks for it itself."""
-        return cls(
-            run.ties, run.distance, run.recenter or model.hasher.recenters_on_index, run.seed, run.new_index
-        )
+        recenter = run.recenter or model.hasher.recenters_on_index
+        return cls(run.ties, run.distance, recenter, run.seed, run.new_index, run.metrics)
 
 
 def measure(
@@ -188,7 +190,7 @@ def measure(
             index.add(codes[0][database.readable], np.flatnonzero(database.readable))
             answers = _ask(index, model.hasher, queries, distance, rankings["code"])
     reports = {
-        name: evaluate(ranking, task, ties=comparison.ties, seed=comparison.seed)
+        name: evaluate(ranking, task, ties=comparison.ties, seed=comparison.seed, further=comparison.metrics)
         for name, ranking in rankings.items()
     }
     return Measurement(

@@ -18,6 +18,7 @@ from niphash.data.task import RetrievalTask
 from niphash.descriptors.describer import Describer
 from niphash.errors import InputError
 from niphash.evaluation.functional import Ties
+from niphash.evaluation.metrics import Score
 from niphash.hashing.hasher import Hasher
 from niphash.options import check_bits, check_choice, check_number
 from niphash.pipeline.task_views import DatabasePooling, TaskViews
@@ -139,6 +140,11 @@ class Run:
     def new_index(self, bits: int) -> Index:
         """Return an empty index of ``conf/index`` for codes of ``bits`` bits."""
         return build(self._config.index, bits=bits)
+
+    @cached_property
+    def metrics(self) -> dict[str, Score]:
+        """The further metrics of ``metrics``, by name."""
+        return {str(name): build(node) for name, node in (self._config.get("metrics") or {}).items()}
 
     @cached_property
     def loggers(self) -> "list[Logger]":
