@@ -1,6 +1,6 @@
 """Exact search side by side: own scan, faiss' scan, tables of words; on friendly and on hostile codes.
 
-python benchmarks/search.py [--sizes 1e6 2e7] [--bits 64] [--quick]
+python benchmarks/search.py [--sizes 1e6 2e7] [--distribution clustered] [--only tables join] [--quick]
 
 Everything but the last rows runs on one thread, in turn, and the least of some CPU times counts. Each row
 says what is compared with what; ratios are of one run on one machine.
@@ -306,6 +306,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e6, 2e7])
+    parser.add_argument("--distribution", choices=DISTRIBUTIONS, default="clustered")
     parser.add_argument("--quick", action="store_true", help="200 000 codes, to see that it runs")
     parser.add_argument(
         "--only", nargs="+", choices=("scans", "tables", "hostile", "files", "additions", "join")
@@ -319,7 +320,7 @@ def main() -> None:
     show(f"memory is read at {bandwidth():.1f} GB/s by one thread")
     for n in map(int, sizes):
         rng = np.random.default_rng(0)
-        words = clustered(n, rng)
+        words = DISTRIBUTIONS[arguments.distribution](n, rng)
         near = as_codes(flipped(words[:QUERIES], 4, rng))
         folder = Path(tempfile.mkdtemp(prefix="search"))
         steps: dict[str, Callable[[], Iterator[tuple[str, str, str]]]] = {
@@ -330,7 +331,7 @@ def main() -> None:
             "additions": lambda words=words, folder=folder: measure_additions(words, folder / "stored"),
             "join": lambda n=n, rng=rng: measure_join(rng, min(n, 1_000_000)),
         }
-        table = Table("what", "measured", "ratio", title=f"{n:,} codes of 64 bits")
+        table = Table("what", "measured", "ratio", title=f"{n:,} {arguments.distribution} codes of 64 bits")
         try:
             for part in parts:
                 for row in steps[part]():

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
 from niphash.errors import InputError
-from niphash.hashing.hasher import DistanceName
 from niphash.search.files import read_index, write_index
 from niphash.search.flat import FlatSegment
 from niphash.search.index import (
@@ -25,6 +24,9 @@ from niphash.search.index import (
 from niphash.search.queries import Queries, padded_words
 from niphash.search.segment import SortedIds
 from niphash.search.segmented import State
+
+if TYPE_CHECKING:
+    from niphash.hashing.hasher import DistanceName
 
 #: Ids named in one statement.
 IDS_AT_ONCE = 10_000
@@ -182,7 +184,7 @@ class ClickHouseIndex(Index):
             self._database.command(f"delete from {self._table} where id in ({part})")
 
     def search(
-        self, queries: np.ndarray, k: int, distance: DistanceName = "hamming"
+        self, queries: np.ndarray, k: int, distance: "DistanceName" = "hamming"
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k nearest of each query; see :meth:`Index.search`."""
         checked, k = Queries.of(queries, distance, self.bits), checked_k(k)
@@ -199,7 +201,7 @@ class ClickHouseIndex(Index):
         queries: np.ndarray,
         radius: float,
         max_results: int | None = None,
-        distance: DistanceName = "hamming",
+        distance: "DistanceName" = "hamming",
     ) -> Neighbours:
         """Return all codes within ``radius`` of each query; see :meth:`Index.range_search`."""
         checked = Queries.of(queries, distance, self.bits)
@@ -232,7 +234,7 @@ class ClickHouseIndex(Index):
         count = len(self)
         return Stats(count, 0, self.bits, 1, count * (8 + self.bits // 8))
 
-    def explain(self, query: np.ndarray, k: int, distance: DistanceName = "hamming") -> Explanation:
+    def explain(self, query: np.ndarray, k: int, distance: "DistanceName" = "hamming") -> Explanation:
         """Say that everything is scanned."""
         return Explanation(-1, len(self), 0, True)
 

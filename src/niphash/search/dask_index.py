@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from niphash.errors import InputError
-from niphash.hashing.hasher import DistanceName
 from niphash.search.index import (
     Explanation,
     Index,
@@ -24,6 +23,9 @@ from niphash.search.index import (
 )
 from niphash.search.queries import Queries
 from niphash.search.segmented import MultiIndex
+
+if TYPE_CHECKING:
+    from niphash.hashing.hasher import DistanceName
 
 SHARDS = "shards.json"
 
@@ -103,7 +105,7 @@ class DaskIndex(Index):
         self._ask_each("remove", [(ids[rows],) for rows in self._rows(ids)])
 
     def search(
-        self, queries: np.ndarray, k: int, distance: DistanceName = "hamming"
+        self, queries: np.ndarray, k: int, distance: "DistanceName" = "hamming"
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k nearest of each query; see :meth:`Index.search`."""
         Queries.of(queries, distance, self.bits)
@@ -116,7 +118,7 @@ class DaskIndex(Index):
         queries: np.ndarray,
         radius: float,
         max_results: int | None = None,
-        distance: DistanceName = "hamming",
+        distance: "DistanceName" = "hamming",
     ) -> Neighbours:
         """Return all codes within ``radius`` of each query; see :meth:`Index.range_search`."""
         count = len(Queries.of(queries, distance, self.bits))
@@ -159,7 +161,7 @@ class DaskIndex(Index):
         )
         return Stats(codes, removed, self.bits, segments, size)
 
-    def explain(self, query: np.ndarray, k: int, distance: DistanceName = "hamming") -> Explanation:
+    def explain(self, query: np.ndarray, k: int, distance: "DistanceName" = "hamming") -> Explanation:
         """Say how one query is answered, summed over the shards."""
         parts = self._ask("explain", query, k, distance)
         return Explanation(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from niphash.errors import InputError
-from niphash.hashing.hasher import DistanceName
 from niphash.search.flat import FlatSegment
 from niphash.search.index import (
     Explanation,
@@ -29,6 +28,7 @@ from niphash.search.segment import ROW_BITS, ROW_MASK, Segment, SortedIds, no_li
 from niphash.search.tables import MOST_CODES, MOST_TABLES, TableSegment
 
 if TYPE_CHECKING:
+    from niphash.hashing.hasher import DistanceName
     from niphash.search.files import Content
 
 #: Queries searched at once; weighted ones carry tables of their own.
@@ -120,7 +120,7 @@ class SegmentedIndex(Index):
                 self._bury(ids)
 
     def search(
-        self, queries: np.ndarray, k: int, distance: DistanceName = "hamming"
+        self, queries: np.ndarray, k: int, distance: "DistanceName" = "hamming"
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k nearest of each query; see :meth:`Index.search`."""
         checked = Queries.of(queries, distance, self.bits)
@@ -141,7 +141,7 @@ class SegmentedIndex(Index):
         queries: np.ndarray,
         radius: float,
         max_results: int | None = None,
-        distance: DistanceName = "hamming",
+        distance: "DistanceName" = "hamming",
     ) -> Neighbours:
         """Return all codes within ``radius`` of each query; see :meth:`Index.range_search`."""
         checked = Queries.of(queries, distance, self.bits)
@@ -199,7 +199,7 @@ class SegmentedIndex(Index):
         removed = sum(map(len, state.removed))
         return Stats(state.held, removed, self.bits, len(parts), sum(part.bytes for part in parts))
 
-    def explain(self, query: np.ndarray, k: int, distance: DistanceName = "hamming") -> Explanation:
+    def explain(self, query: np.ndarray, k: int, distance: "DistanceName" = "hamming") -> Explanation:
         """Say how one query is answered, summed over the segments."""
         checked = Queries.of(query if query.ndim == 2 else query[None], distance, self.bits)
         parts = [
