@@ -14,7 +14,7 @@ import niphash
 from niphash.collection.answers import BLANK
 from niphash.collection.collection import Collection
 from niphash.collection.nearness import Reach
-from niphash.data.images import Box, ImageSet
+from niphash.data.images import Box, ImageSet, UnreadableImage
 from niphash.descriptors.store.store import DescriptorStore
 from niphash.errors import InputError
 from niphash.model import Model, load
@@ -167,7 +167,9 @@ def test_a_folder_inside_a_root_is_a_part_of_it(collection: Collection, photos: 
 
 def test_a_folder_around_a_root_leaves_its_photos_with_it(collection: Collection, tmp_path: Path):
     """And what lies in the collection itself is no photo of the folder around it."""
-    collection.keep(tmp_path / "photos" / "object00" / "view0.jpg", ".jpg")
+    real_photos()[2].crop((0, 0, 90, 90)).save(tmp_path / "kept.png")
+    collection.keep(tmp_path / "kept.png", ".png")
+    (tmp_path / "kept.png").unlink()
     shutil.copytree(tmp_path / "photos" / "object00", tmp_path / "others")
     before = len(collection)
     done = collection.update([tmp_path])
@@ -209,18 +211,24 @@ def test_adding_and_removing_single_photos(collection: Collection, photos: Path,
 def test_a_photo_that_is_kept_lies_in_the_collection(collection: Collection, photos: Path, tmp_path: Path):
     source = tmp_path / "upload"
     real_photos()[1].crop((0, 0, 180, 180)).save(source, "JPEG")
-    (number,) = collection.keep(source, ".jpg").added
+    number, new = collection.keep(source, ".jpg")
+    assert new
     kept = collection.path(number)
     assert kept.parent == collection.folder / "uploads"
     assert kept.read_bytes() == source.read_bytes()
-    assert collection.keep(source, ".jpg").unchanged == 1
+    assert collection.keep(source, ".jpg") == (number, False)
+    assert collection.keep(photos / "object00" / "view0.jpg", ".jpg") == (
+        names(collection)["object00/view0.jpg"],
+        False,
+    )
     moved = tmp_path / "moved.index"
     collection.folder.rename(moved)
     assert Collection(moved).path(number) == moved / "uploads" / kept.name
     Collection(moved).remove([number])
     assert not list((moved / "uploads").iterdir())
     source.write_bytes(b"no photo")
-    assert len(Collection(moved).keep(source, ".jpg").skipped) == 1
+    with pytest.raises(UnreadableImage):
+        Collection(moved).keep(source, ".jpg")
     assert not list((moved / "uploads").iterdir())
 
 

@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_search(commands)
     _add_duplicates(commands)
+    _add_serve(commands)
     _add_rank(commands)
     _add_data(commands)
     return parser
@@ -117,6 +118,15 @@ def _add_duplicates(commands: argparse._SubParsersAction) -> None:
     _add_form(command, csv=False)
     command.add_argument("--html", metavar="FILE", help="write a page with pictures")
     command.set_defaults(run=_duplicates)
+
+
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("serve", help="serve an index over HTTP, with a page to look at it")
+    command.add_argument("index", help="folder made by niphash index")
+    command.add_argument("--port", type=int, default=8000, help="8000; 0 for any that is free")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on; this machine alone")
+    command.add_argument("--token", help="ask everyone for it (or set NIPHASH_TOKEN)")
+    command.set_defaults(run=_serve)
 
 
 def _add_form(command: argparse.ArgumentParser, csv: bool) -> None:
@@ -208,6 +218,12 @@ def _search(options: argparse.Namespace) -> None:
         options.form,
         options.sheet,
     )
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from niphash.apps.service.run import serve
+
+    serve(options.index, options.host, options.port, options.token or os.environ.get("NIPHASH_TOKEN") or None)
 
 
 def _duplicates(options: argparse.Namespace) -> None:

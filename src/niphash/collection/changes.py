@@ -107,7 +107,7 @@ class Update:
         with self.manifest.transaction():
             roots = {*(place.root for place in places), *(scope.root for scope in scopes)}
             numbers = {root: self.manifest.add_root(root) for root in sorted(roots)}
-        for place in track(places, "look up", len(places)):
+        for place in track(places, "look up", len(places)) if len(places) > 1 else places:
             self._look_at(place, numbers[place.root])
             if len(self._pending) == BATCH or len(self._noted) == 16 * BATCH:
                 self._write()

@@ -148,6 +148,17 @@ class Collection:
             raise InputError(f"{self.manifest.path}: photo {entry.id} lies in no root; {REMEDY}")
         return self.roots[entry.root] / os.fsdecode(entry.name)
 
+    def location_inside(self, entry: Entry) -> Path:
+        """Return where a photo is, for those who may see nothing but what lies below the roots.
+
+        Raises:
+            UnreadableImage: it lies elsewhere, by a link.
+        """
+        path = self.location(entry)
+        if not path.resolve().is_relative_to(self.roots[entry.root].resolve()):
+            raise UnreadableImage(str(path), "lies outside its folder")
+        return path
+
     def path(self, number: int) -> Path:
         """Return where the photo of an id is.
 
@@ -211,7 +222,9 @@ class Collection:
         queries = images if box is None else ImageSet(images.ids, images.sources, (box,) * len(images))
         waiting: list[tuple[int, np.ndarray | str]] = []
         described = _in_order(self.model.describer.photos(queries))
-        for row, found, blank in track(described, "search", len(queries)):
+        if len(queries) > 1:
+            described = track(described, "search", len(queries))
+        for row, found, blank in described:
             waiting.append((row, found.reason if isinstance(found, Skipped) else BLANK if blank else found))
             if len(waiting) == QUERIES or row == len(queries) - 1:
                 yield from self._answers(images, waiting, reach)
@@ -274,35 +287,41 @@ class Collection:
             photos_below(folders, list(self.roots.values()), self.folder.resolve()), prune, store
         )
 
-    def keep(self, photo: Path, suffix: str) -> Changes:
-        """Take in a copy of a photo; it lies in the collection's own folder from then on.
+    def keep(self, photo: Path, suffix: str) -> tuple[int, bool]:
+        """Take in a copy of a photo, which lies in the collection's own folder from then on.
 
         Args:
             photo: Its file.
             suffix: Of the copy, such as ``.jpg``.
 
+        Returns:
+            Its id, and whether it is new; a photo of the same content that is held already is enough.
+
         Raises:
+            UnreadableImage: it is no photo.
             InputError: the folder cannot be written, or another process is writing.
         """
         content = photo.read_bytes()
+        checksum = hashlib.blake2b(content, digest_size=16)
         home = self.folder / UPLOADS
-        kept = home / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}{suffix}"
+        kept = home / f"{checksum.hexdigest()}{suffix}"
         with self._writing() as (manifest, codes):
+            if known := manifest.entries_of([checksum.digest()]):
+                return known[0].id, False
             try:
                 home.mkdir(exist_ok=True)
-                new = not kept.exists()
-                if new:
-                    part = home / f".{kept.name}.part"
-                    part.write_bytes(content)
-                    part.rename(kept)
+                part = home / f".{kept.name}.part"
+                part.write_bytes(content)
+                part.rename(kept)
             except OSError as error:
                 raise InputError(f"{home}: cannot be written ({error.strerror})") from error
             changes = Changes()
             here = Place(Path(UPLOADS), os.fsencode(kept.name), kept)
             Update(manifest, codes, self.model, None, changes).run([here], [], False)
-            if changes.skipped and new:
-                kept.unlink(missing_ok=True)
-        return changes
+        if changes.skipped:
+            kept.unlink(missing_ok=True)
+            raise UnreadableImage("the photo", changes.skipped[0].reason)
+        return changes.added[0], True
 
     def remove(self, ids: Iterable[int]) -> None:
         """Forget photos; files that the collection keeps itself are deleted, all others are left alone.

@@ -152,14 +152,19 @@ class Manifest:
         rows = self._rows(f"SELECT {_COLUMNS} FROM photos WHERE root = ? AND path = ?", (root, name))
         return self._entry(rows[0]) if rows else None
 
+    def following(self, last: int, count: int) -> list[Entry]:
+        """Return the first ``count`` photos whose ids are above ``last``."""
+        where = "WHERE id > ? ORDER BY id LIMIT ?"
+        return [
+            self._entry(row) for row in self._rows(f"SELECT {_COLUMNS} FROM photos {where}", (last, count))
+        ]
+
     def all(self, rows: int = 4096) -> Iterator[Entry]:
         """Yield every photo, ordered by id, read ``rows`` at a time."""
         last = -1
-        while part := self._rows(
-            f"SELECT {_COLUMNS} FROM photos WHERE id > ? ORDER BY id LIMIT ?", (last, rows)
-        ):
-            yield from map(self._entry, part)
-            last = part[-1][0]
+        while part := self.following(last, rows):
+            yield from part
+            last = part[-1].id
 
     def under(self, root: int, prefix: bytes = b"") -> list[tuple[int, bytes]]:
         """Return id and name of the photos of a root whose names begin with ``prefix``, ordered by id."""

@@ -34,12 +34,17 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"{folder}: holds other files ({foreign[0]}); name a new folder with --out")
 
 
+class BusyIndex(InputError):
+    """Another process is changing the collection."""
+
+
 @contextmanager
 def writer_lock(folder: Path) -> Iterator[None]:
     """Be the one who writes.
 
     Raises:
-        InputError: another process is; or the folder cannot be written, or leads elsewhere.
+        BusyIndex: another process is.
+        InputError: the folder cannot be written, or leads elsewhere.
     """
     from filelock import FileLock, Timeout
 
@@ -48,7 +53,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(
+        raise BusyIndex(
             f"{folder}: another process is changing this index; try again when it is done"
         ) from error
     except OSError as error:
