@@ -27,6 +27,7 @@ def test_every_group_is_known_to_this_test():
         "index",
         "logger",
         "pooling",
+        "rerank",
         "trainer",
         "views",
     }

@@ -118,9 +118,8 @@ class Geometric(Reranker):
         region = outline(fitted.matrix, own.size * scales[0], other.size * scales[1])
         if region is None:
             return 0, None
-        return fitted.inliers, (region / scales[1]).astype(
-            np.float32
-        ) if fitted.inliers >= self.minimum else None
+        enough = fitted.inliers >= self.minimum
+        return fitted.inliers, (region / scales[1]).astype(np.float32) if enough else None
 
     def _features(self, images: ImageSet, row: int) -> Features | None:
         try:
