@@ -6,16 +6,21 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 INSTALLED := $(VENV)/.installed
 
-.PHONY: train test test-all lint format wheel clean
+.PHONY: train test test-all test-browser lint format wheel clean
 
 train: $(INSTALLED)
 	$(BIN)/python train.py
 
 test: $(INSTALLED) lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not browser"
 
 test-all: $(INSTALLED) lint
-	$(PYTEST)
+	$(PYTEST) -m "not browser"
+
+# The page in a real Chromium: apt-get install chromium, or CHROMIUM=<path of another one>.
+test-browser: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
+	$(BIN)/python -m pytest -q -n 0 -m browser tests/apps
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -32,6 +37,7 @@ wheel: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m niphash.search.compilation
 	touch $@
 
 clean:

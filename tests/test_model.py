@@ -188,7 +188,7 @@ def test_tensors_of_nan_or_of_another_model_are_refused(name: str, folder: Path)
 
 
 def test_a_users_own_class_loads_where_it_is_trusted(folder: Path, tmp_path: Path, monkeypatch):
-    (tmp_path / "own_hashing.py").write_text("from niphash.hashing.rbm.siamese import RBMSiamese as Mine\n")
+    (tmp_path / "own_hashing.py").write_text("from niphash.hashing import RBMSiamese as Mine\n")
     monkeypatch.syspath_prepend(tmp_path)
     write_config(folder, changed(folder, "hashing", {"_target_": "own_hashing.Mine"}))
     with pytest.raises(InputError, match=r"own_hashing\.Mine"):

@@ -67,3 +67,14 @@ def check_numbers(option: str, values: Any, *, group: str, **allowed: Any) -> li
 def _key(group: str, option: str) -> str:
     """Return the option as it is written on a command line; ``group`` is empty at top level."""
     return f"{group}.{option}" if group else option
+
+
+def check_bits(bits: Any, option: str = "bits") -> int:
+    """Return ``bits`` when it is a code length, a positive multiple of 8.
+
+    Raises:
+        InputError: it is not; ``option`` is its name for the message.
+    """
+    if not isinstance(bits, Integral) or isinstance(bits, bool) or bits <= 0 or bits % 8:
+        raise InputError(f"{option}={bits}: give a code length that is a positive multiple of 8, such as 64")
+    return int(bits)

@@ -336,28 +336,19 @@ def niphash(*words: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProc
 def test_index_and_search_find_the_photo_itself(trained: Path, object_folder: Path, tmp_path: Path):
     niphash("index", str(object_folder), "--model", str(trained / "model"), "--out", "index", cwd=tmp_path)
     photo = sorted(object_folder.rglob("*.jpg"))[7]
-    found = niphash("search", "index", str(photo), "-k", "36", cwd=tmp_path).stdout.splitlines()
-    distances = {line.split(maxsplit=1)[1]: int(line.split()[0]) for line in found}
+    (answer,) = json.loads(niphash("search", "index", str(photo), "-k", "36", "--json", cwd=tmp_path).stdout)
+    distances = {match["path"]: match["distance"] for match in answer["matches"]}
     assert distances[str(photo.resolve())] == 0
+    assert len(distances) == 36
     assert list(distances.values()) == sorted(distances.values())
     found = niphash("search", "index", str(photo), "--distance", "asymmetric", cwd=tmp_path).stdout
-    assert found.splitlines()[0].split()[0] == "0.00"
-    again = niphash(
-        "index",
-        str(object_folder),
-        "--model",
-        str(trained / "model"),
-        "--out",
-        "index",
-        cwd=tmp_path,
-        expect=2,
-    )
-    assert "index already" in again.stderr
+    assert found.splitlines()[1].split()[0] == "0.00"
+    assert "36 as they were" in niphash("index", str(object_folder), "--out", "index", cwd=tmp_path).stdout
 
 
 def test_a_damaged_index_is_refused(tmp_path: Path):
-    (tmp_path / "index").mkdir()
-    (tmp_path / "index" / "codes.safetensors").write_bytes(b"no index")
+    (tmp_path / "index" / "codes").mkdir(parents=True)
+    (tmp_path / "index" / "codes" / "index.json").write_bytes(b"no index")
     done = niphash("search", "index", "photo.jpg", cwd=tmp_path, expect=2)
     assert done.stderr.startswith("error: ")
 

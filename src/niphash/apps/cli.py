@@ -1,13 +1,17 @@
-"""``niphash``: train, evaluate, describe, index, search, rank, and the data sets."""
+"""``niphash``: train, evaluate, describe, rank, collections of photos, and the data sets."""
 
 import argparse
+import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from niphash.apps.session import user_errors
 
 #: Programs whose arguments are Hydra overrides, handed on as they are.
 HYDRA_PROGRAMS = ("train", "evaluate")
+CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -17,8 +21,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _run_hydra(arguments[0], arguments[1:])
         return
     options = _parser().parse_args(arguments)
-    with user_errors():
+    with user_errors(), _open_output():
         options.run(options)
+
+
+@contextmanager
+def _open_output() -> Iterator[None]:
+    """Print what a terminal cannot encode as escapes; end quietly where nobody reads on (``| head``)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere
+        raise SystemExit(CLOSED_PIPE) from None
 
 
 def _run_hydra(program: str, overrides: list[str]) -> None:
@@ -40,7 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("evaluate", help="measure a trained model (Hydra overrides follow)")
     _add_describe(commands)
     _add_index(commands)
+    _add_info(commands)
     _add_search(commands)
+    _add_duplicates(commands)
+    _add_serve(commands)
     _add_rank(commands)
     _add_data(commands)
     return parser
@@ -56,20 +76,75 @@ def _add_describe(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_index(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("index", help="hash a folder of photos into an index")
-    command.add_argument("photos", help="folder of photos")
-    command.add_argument("--model", required=True, help="folder of a trained model")
-    command.add_argument("--out", required=True, help="folder of the new index")
+    command = commands.add_parser("index", help="make an index of photos, or bring one up to date")
+    command.add_argument("photos", nargs="*", help="folders of photos")
+    command.add_argument("--model", help="folder of a trained model; needed the first time only")
+    command.add_argument("--out", required=True, help="folder of the index; what it holds already is kept")
+    command.add_argument(
+        "--prune", action="store_true", help="remove the photos of these folders that are gone"
+    )
+    command.add_argument(
+        "--move", nargs=2, metavar=("OLD", "NEW"), help="a folder of photos that is elsewhere now"
+    )
     command.set_defaults(run=_index)
+
+
+def _add_info(commands: argparse._SubParsersAction) -> None:
+    for name, what in (("info", "say what an index holds"), ("check", "read every byte of an index")):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("index", help="folder made by niphash index")
+        command.set_defaults(run=_info if name == "info" else _check)
 
 
 def _add_search(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("search", help="find the photos of an index that look like a photo")
     command.add_argument("index", help="folder made by niphash index")
-    command.add_argument("photo", help="the photo to search for")
-    command.add_argument("-k", type=int, default=10, help="number of results")
+    command.add_argument("photos", nargs="+", help="photos, folders of photos, or - for standard input")
+    command.add_argument("-k", type=int, help="at most so many results; 10, or all --within")
+    command.add_argument("--within", type=float, metavar="BITS", help="only photos not farther than this")
+    command.add_argument(
+        "--box", type=_box, metavar="L,T,R,B", help="ask with this part of the photo, in pixels"
+    )
+    _add_form(command, csv=True)
+    command.add_argument("--sheet", metavar="FILE", help="write a picture of the results")
     _add_distance(command)
     command.set_defaults(run=_search)
+
+
+def _add_duplicates(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("duplicates", help="find photos of an index that are nearly the same")
+    command.add_argument("index", help="folder made by niphash index")
+    command.add_argument("--within", type=int, default=3, metavar="BITS", help="how far apart they may be; 3")
+    _add_form(command, csv=False)
+    command.add_argument("--html", metavar="FILE", help="write a page with pictures")
+    command.set_defaults(run=_duplicates)
+
+
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("serve", help="serve an index over HTTP, with a page to look at it")
+    command.add_argument("index", help="folder made by niphash index")
+    command.add_argument("--port", type=int, default=8000, help="8000; 0 for any that is free")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on; this machine alone")
+    command.add_argument("--token", help="ask everyone for it (or set NIPHASH_TOKEN)")
+    command.set_defaults(run=_serve)
+
+
+def _add_form(command: argparse.ArgumentParser, csv: bool) -> None:
+    forms = command.add_mutually_exclusive_group()
+    for form in ("json", "csv") if csv else ("json",):
+        forms.add_argument(
+            f"--{form}", dest="form", action="store_const", const=form, help=f"print {form.upper()}"
+        )
+    command.set_defaults(form="table")
+
+
+def _box(text: str) -> "tuple[float, ...]":
+    edges = tuple(float(edge) for edge in text.split(","))
+    if len(edges) != 4 or not (0 <= edges[0] < edges[2] and 0 <= edges[1] < edges[3]):
+        raise argparse.ArgumentTypeError(
+            f"{text}: give left,top,right,bottom in pixels, such as 10,10,200,150"
+        )
+    return edges
 
 
 def _add_rank(commands: argparse._SubParsersAction) -> None:
@@ -105,7 +180,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
 
 
 def _describe(options: argparse.Namespace) -> None:
-    from niphash.apps.collection import describe
+    from niphash.apps.ranking import describe
 
     describe(options.photos, options.model, options.out, options.dtype)
 
@@ -113,17 +188,52 @@ def _describe(options: argparse.Namespace) -> None:
 def _index(options: argparse.Namespace) -> None:
     from niphash.apps.collection import index
 
-    index(options.photos, options.model, options.out)
+    index(options.photos, options.out, options.model, options.prune, options.move)
+
+
+def _info(options: argparse.Namespace) -> None:
+    from niphash.apps.collection import info
+
+    info(options.index)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from niphash.apps.collection import check
+
+    check(options.index)
 
 
 def _search(options: argparse.Namespace) -> None:
     from niphash.apps.collection import search
+    from niphash.data.images import Box
 
-    search(options.index, options.photo, options.k, options.distance)
+    box = None if options.box is None else Box(*options.box)
+    search(
+        options.index,
+        options.photos,
+        options.k,
+        options.within,
+        options.distance,
+        box,
+        options.form,
+        options.sheet,
+    )
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from niphash.apps.service.run import serve
+
+    serve(options.index, options.host, options.port, options.token or os.environ.get("NIPHASH_TOKEN") or None)
+
+
+def _duplicates(options: argparse.Namespace) -> None:
+    from niphash.apps.collection import duplicates
+
+    duplicates(options.index, options.within, options.form, options.html)
 
 
 def _rank(options: argparse.Namespace) -> None:
-    from niphash.apps.collection import rank
+    from niphash.apps.ranking import rank
 
     rank(
         options.model,

@@ -1,127 +1,273 @@
-"""``niphash describe``, ``index``, ``search``, ``rank``: a trained model over a collection of photos."""
+"""``niphash index``, ``info``, ``check``, ``search``, ``duplicates``: collections on the command line."""
 
+import csv
+import datetime
 import json
-import shutil
+import os
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import numpy as np
-
-from niphash.config import compose
-from niphash.data.ground_truth.ranked_lists import write_holidays_results
-from niphash.data.images import ImageSet, as_image_set
-from niphash.data.names import native_name, portable_name
-from niphash.data.writing import refuse_links
-from niphash.descriptors.describer import DescribeReport
-from niphash.descriptors.store.store import DescriptorStore, describe_to_store
+from niphash.collection.answers import Answer
+from niphash.collection.changes import Changes
+from niphash.collection.collection import Collection
+from niphash.collection.nearness import Reach
+from niphash.collection.parts import FORMER_MANIFEST, MANIFEST
+from niphash.data.images import Box, ImageSet
+from niphash.data.writing import write_whole
 from niphash.errors import InputError
-from niphash.model import Model, load
-from niphash.pipeline.rankings import ranked_lists
-from niphash.pipeline.run import assemble
-from niphash.plain import printable, read_json
-from niphash.search.comparison import DistanceChoice, choose_distance, code_distances
-from niphash.search.exact import search_exhaustively
-from niphash.search.hamming import HammingIndex
+from niphash.model import load
+from niphash.plain import printable
+from niphash.search.comparison import DistanceChoice
 
-CODES, PHOTOS, MODEL = "codes.safetensors", "photos.json", "model"
+#: Of a photo, or of a list of names, on standard input.
+LARGEST_INPUT = 2**27
 
 
-def describe(photos: str, model_folder: str, out: str, dtype: str) -> None:
-    """Describe the photos that the store ``out`` does not hold yet."""
-    refuse_links(Path(out))
-    model, images = load(model_folder), ImageSet.from_folder(photos)
-    report = DescribeReport()
-    described = describe_to_store(
-        model.describer, images, DescriptorStore.of(model.describer, out, dtype), report
-    )
-    print(
-        f"{len(described) - len(report.skipped)} photos in {out}, {model.describer.dim} dimensions, {dtype}"
-    )
-    print(report.summary())
-    _print_skipped(report)
-
-
-def index(photos: str, model_folder: str, out: str) -> None:
-    """Hash the photos into the folder ``out``: codes, names, and a copy of the model."""
-    folder = Path(out)
-    if (folder / CODES).exists():
-        raise InputError(f"{folder}: holds an index already; name a new folder with --out")
-    refuse_links(folder)
-    model, images = load(model_folder), ImageSet.from_folder(photos)
-    report = DescribeReport()
-    store = DescriptorStore.of(model.describer, Path(compose().paths.data_dir) / "descriptors")
-    described = describe_to_store(model.describer, images, store, report)
-    rows = np.flatnonzero(described.positions >= 0)
-    if not len(rows):
-        raise InputError(f"{photos}: none of the {len(images)} photos can be read")
-    codes = HammingIndex(_bits(model))
-    for start in range(0, len(rows), 4096):
-        part = rows[start : start + 4096]
-        codes.add(model.hasher.encode(described[part]), part)
-    shutil.copytree(model_folder, folder / MODEL, dirs_exist_ok=True)
-    names = [portable_name(name) for name in (str(Path(photos).resolve()), *images.ids)]
-    (folder / PHOTOS).write_text(json.dumps({"root": names[0], "photos": names[1:]}) + "\n")
-    codes.save(folder / CODES)
-    print(f"{len(codes)} photos of {photos} in {folder}, {codes.bits} bits each")
-    print(report.summary())
-    _print_skipped(report)
-
-
-def search(index_folder: str, photo: str, k: int, distance: DistanceChoice) -> None:
-    """Print the nearest photos of the index: distance in bits and path, nearest first."""
-    folder = Path(index_folder)
-    codes, names, root = _read_index(folder)
-    model = load(folder / MODEL)
-    if codes.bits != model.bits:
-        raise InputError(f"{folder}: codes of {codes.bits} bits, model of {model.bits}; make the index again")
-    at, ids = _nearest_codes(model, model.describe(as_image_set(photo)), codes, k, distance)
-    form = "4d" if np.issubdtype(at.dtype, np.integer) else "6.2f"
-    for bits, number in zip(at[0].tolist(), ids[0].tolist(), strict=True):
-        if number >= 0:
-            print(f"{bits:{form}}  {printable(portable_name(str(root / names[number])))}")
-
-
-def rank(
-    model_folder: str, data: list[str], k: int | None, by: DistanceChoice | Literal["descriptor"], out: str
+def index(
+    photos: Sequence[str], out: str, model_folder: str | None, prune: bool, move: tuple[str, str] | None
 ) -> None:
-    """Write for each query of a data set the database images, nearest first, in the Holidays format."""
-    report = DescribeReport()
-    run = assemble(compose([f"data={data[0]}", *data[1:]], "evaluate"), Path(out).parent)
-    lists = ranked_lists(run, load(model_folder), k, by, report)
-    write_holidays_results(Path(out), lists)
-    print(f"{len(lists)} ranked lists in {out}")
-    _print_skipped(report)
+    """Make an index of photo folders, or bring one up to what the folders hold now, and say what was done."""
+    if not photos and move is None:
+        raise InputError("niphash index: name the folders of photos")
+    with _made(out, model_folder) as collection:
+        if move is not None:
+            print(f"{collection.move(*move)} photos of {move[0]} are in {move[1]} now")
+        if photos:
+            changes = collection.update(photos, prune, _store(collection))
+            _print_changes(collection, changes, photos)
 
 
-def _nearest_codes(
-    model: Model, queries: np.ndarray, index: HammingIndex, k: int, distance: DistanceChoice
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return distances [Q, k] and ids int64 [Q, k] of the nearest codes; -1 where there are fewer."""
-    if choose_distance(model.hasher, distance) == "hamming":
-        return index.search(model.hasher.encode(queries), k)
-    at, rows = search_exhaustively(code_distances(model.hasher, queries, index.codes, distance=distance), k)
-    return at, np.where(rows < 0, -1, index.ids[rows])
+def info(folder: str) -> None:
+    """Print what a collection holds."""
+    with Collection(folder) as collection:
+        model, manifest = collection.model, collection.manifest
+        counts = {number: len(manifest.under(number)) for number in collection.roots}
+        size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+        print(f"photos    {len(collection)}")
+        print(f"codes     {manifest.coded()} of {collection.bits} bits")
+        print(f"model     {type(model.describer).__name__} ({model.describer.dim} dimensions), "
+              f"{type(model.hasher).__name__}")  # fmt: skip
+        print(f"size      {size} bytes")
+        print(f"made      {_when(manifest.fact('made'))}")
+        print(f"changed   {_when(manifest.fact('changed'))}")
+        for number, root in collection.roots.items():
+            print(f"root      {printable(str(root))} ({counts[number]} photos)")
 
 
-def _bits(model: Model) -> int:
-    if not model.bits:
-        raise InputError("this model makes no codes (hashing=none); train one with hashing=rbm_stack")
-    return model.bits
+def check(folder: str) -> None:
+    """Read every byte of a collection; print what is amiss with the photos' files."""
+    with Collection(folder) as collection:
+        notes = collection.check()
+        print(f"{folder}: whole, {len(collection)} photos")
+        for note in notes:
+            print(f"note: {note}")
 
 
-def _read_index(folder: Path) -> tuple[HammingIndex, list[str], Path]:
-    codes = HammingIndex.load(folder / CODES)
-    path = folder / PHOTOS
-    content = read_json(path, "make the index again with niphash index", largest_bytes=2**30)
-    names, root = content.get("photos"), content.get("root")
-    if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or not isinstance(root, str):
-        raise InputError(f"{path}: names no photos; make the index again with niphash index")
-    if len(codes) and int(codes.ids.max()) >= len(names):
-        raise InputError(f"{path}: names {len(names)} photos, fewer than {folder / CODES} numbers")
-    return codes, [native_name(name) for name in names], Path(native_name(root))
+def search(
+    folder: str,
+    photos: Sequence[str],
+    k: int | None,
+    within: float | None,
+    distance: DistanceChoice,
+    box: Box | None,
+    form: str,
+    sheet: str | None,
+) -> None:
+    """Print for each photo those of the collection that look like it, nearest first.
+
+    Args:
+        folder: Of the collection.
+        photos: Files, folders, or ``-`` for what standard input holds: a photo, or names, one a line.
+        k: At most how many; 10 when neither it nor ``within`` is given.
+        within: Only those not farther than this many bits.
+        distance: Between codes.
+        box: Ask with this part of every photo.
+        form: ``table``, ``json`` or ``csv``.
+        sheet: A picture of the results to write.
+
+    Raises:
+        InputError: no photo could be read, or an option means nothing.
+    """
+    reach = Reach(k, within, distance)
+    reach.check()
+    if sheet is not None:
+        _check_writable(sheet)
+    with Collection(folder) as collection, tempfile.TemporaryDirectory() as scratch:
+        queries = _queries(photos, Path(scratch))
+        answers = []
+        for answer in _WRITERS[form](collection.answers(queries, reach, box), len(queries)):
+            if answer.problem is not None and (answer.readable or len(queries) > 1):
+                print(f"{'note' if answer.readable else 'skipped'}: {_sentence(answer)}", file=sys.stderr)
+            answers.append(answer if sheet is not None or answer.problem is not None else None)
+        if sheet is not None:
+            _write_sheet(sheet, [answer for answer in answers if answer is not None], queries, box)
+    failed = [answer for answer in answers if answer is not None and not answer.readable]
+    if len(failed) == len(queries):
+        raise InputError(_sentence(failed[0]))
 
 
-def _print_skipped(report: DescribeReport) -> None:
-    for skipped in report.skipped:
-        print(f"skipped: {printable(portable_name(skipped.image_id))} ({skipped.reason})", file=sys.stderr)
+def duplicates(folder: str, within: int, form: str, html: str | None) -> None:
+    """Print the groups of photos that are nearly the same."""
+    from niphash.collection.duplicates import duplicate_groups
+
+    if html is not None:
+        _check_writable(html)
+    with Collection(folder) as collection:
+        groups = list(duplicate_groups(collection, within))
+    if html is not None:
+        from niphash.apps.duplicates_page import duplicates_page
+
+        write_whole(Path(html), duplicates_page(groups, within))
+    if form == "json":
+        print(json.dumps([group.as_plain() for group in groups], indent=1))
+        return
+    for number, group in enumerate(groups, start=1):
+        print(f"group {number}, {len(group.members)} photos")
+        for member in group.members:
+            mark = "=" if member.same_file and member.distance == 0 else " "
+            print(f"  {member.distance:4d}  {mark} {member.id:8d}  {printable(str(member.path))}")
+    photos = sum(len(group.members) for group in groups)
+    print(f"{len(groups)} groups of {photos} photos within {within} bits (=: the same file as the first)")
+
+
+def _made(out: str, model_folder: str | None) -> Collection:
+    """Return the collection, made with a model where it is new."""
+    exists = any((Path(out) / name).exists() for name in (MANIFEST, FORMER_MANIFEST))
+    if not exists and model_folder is None:
+        raise InputError(f"{out}: no index yet; name the model that makes it with --model <folder>")
+    model = None if model_folder is None else load(model_folder)
+    if not exists and model is not None:
+        return Collection.create(out, model)
+    collection = Collection(out)
+    if model is not None:
+        collection.check_model(model)
+    return collection
+
+
+def _store(collection: Collection) -> Any:
+    """Return the store of described photos that all runs share."""
+    from niphash.config import compose
+    from niphash.descriptors.store.store import DescriptorStore
+
+    return DescriptorStore.of(collection.model.describer, Path(compose().paths.data_dir) / "descriptors")
+
+
+def _print_changes(collection: Collection, changes: Changes, photos: Sequence[str]) -> None:
+    told = {
+        "new": len(changes.added),
+        "changed": len(changes.changed),
+        "removed": len(changes.removed),
+        "as they were": changes.unchanged,
+    }
+    done = ", ".join(f"{count} {what}" for what, count in told.items() if count) or "nothing to do"
+    print(f"{len(collection)} photos in {collection.folder}, {collection.bits} bits each: {done}")
+    for folder, survey in changes.surveys.items():
+        inside = f"{Path(folder).resolve()}{os.sep}"
+        unread = [skipped.reason for skipped in changes.skipped if skipped.image_id.startswith(inside)]
+        print(f"{printable(folder)}: {survey.summary(unread)}")
+    if changes.blank:
+        print(f"{changes.blank} of them have no local descriptor, so they match nothing")
+    if changes.gone:
+        print(f"{len(changes.gone)} are gone from {', '.join(photos)}; --prune removes them from the index")
+    for skipped in changes.skipped:
+        print(f"skipped: {printable(skipped.image_id)} ({skipped.reason})", file=sys.stderr)
+    if not len(collection) and changes.skipped:
+        raise InputError(f"{', '.join(photos)}: none of the {len(changes.skipped)} photos can be read")
+
+
+def _queries(photos: Sequence[str], scratch: Path) -> ImageSet:
+    """Return the photos that are asked with, in order; one from standard input is put into ``scratch``."""
+    found: list[tuple[str, Path]] = []
+    for photo in photos:
+        if photo == "-":
+            found += _from_input(scratch)
+        elif Path(photo).is_dir():
+            found += [
+                (str(source), source)
+                for source in ImageSet.from_folder(photo).sources
+                if isinstance(source, Path)
+            ]
+        else:
+            found.append((photo, Path(photo)))
+    return ImageSet(tuple(name for name, _ in found), tuple(path for _, path in found))
+
+
+def _from_input(scratch: Path) -> list[tuple[str, Path]]:
+    content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+    if len(content) > LARGEST_INPUT:
+        raise InputError(f"standard input: more than {LARGEST_INPUT} bytes; name the photo's file")
+    lines = [os.fsdecode(line) for line in content.splitlines() if line.strip()]
+    if not lines:
+        raise InputError("standard input: empty; give a photo, or names of photos, one a line")
+    if b"\0" not in content and any(len(line) < 4096 and Path(line).exists() for line in lines):
+        return [(line, Path(line)) for line in lines]
+    (scratch / "photo").write_bytes(content)
+    return [("standard input", scratch / "photo")]
+
+
+def _write_table(answers: Iterable[Answer], count: int) -> Iterator[Answer]:
+    for answer in answers:
+        if answer.problem is None:
+            if count > 1:
+                print(printable(answer.query))
+            if answer.matches:
+                print("  bits        id    photo (=: the query itself)")
+            for match in answer.matches:
+                at = f"{match.distance:6d}" if isinstance(match.distance, int) else f"{match.distance:6.2f}"
+                print(f"{at}  {match.id:8d}  {'=' if match.itself else ' '} {printable(str(match.path))}")
+            if not answer.matches:
+                print("nothing within reach")
+        yield answer
+
+
+def _write_json(answers: Iterable[Answer], count: int) -> Iterator[Answer]:
+    opening = "[\n"
+    for answer in answers:
+        print(f"{opening}{json.dumps(answer.as_plain())}", end="")
+        opening = ",\n"
+        yield answer
+    print("\n]")
+
+
+def _write_csv(answers: Iterable[Answer], count: int) -> Iterator[Answer]:
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]  # file names as they are
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(["query", "rank", "id", "distance", "itself", "path", "problem"])
+    for answer in answers:
+        if answer.problem is not None:
+            rows.writerow([answer.query, "", "", "", "", "", answer.problem])
+        for rank, match in enumerate(answer.matches, start=1):
+            rows.writerow([answer.query, rank, match.id, match.distance, int(match.itself), match.path, ""])
+        yield answer
+
+
+_WRITERS = {"table": _write_table, "json": _write_json, "csv": _write_csv}
+
+
+def _write_sheet(path: str, answers: list[Answer], queries: ImageSet, box: Box | None) -> None:
+    from niphash.collection.contact_sheet import MOST_ROWS, contact_sheet
+
+    try:
+        contact_sheet(answers, queries.sources, box).save(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be written ({error}); name a .jpg or .png file") from error
+    if len(answers) > MOST_ROWS:
+        print(f"note: {path} shows the first {MOST_ROWS} of {len(answers)} queries", file=sys.stderr)
+
+
+def _check_writable(path: str) -> None:
+    """Refuse a file that cannot be written before any long work."""
+    target = Path(path)
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise InputError(f"{path}: cannot be written; name a file in a folder that exists")
+
+
+def _sentence(answer: Answer) -> str:
+    return f"{printable(answer.query)}: {answer.problem}"
+
+
+def _when(seconds: str) -> str:
+    return datetime.datetime.fromtimestamp(int(seconds)).astimezone().isoformat(" ", "minutes")

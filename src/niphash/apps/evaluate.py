@@ -1,9 +1,9 @@
-"""``python evaluate.py``, ``niphash evaluate``: measure a model or a foreign ranking, compare runs."""
+"""``python evaluate.py``, ``niphash evaluate``: a trained model, a foreign ranking, runs side by side."""
 
 import hydra
 from omegaconf import DictConfig
 
-from niphash.apps.session import check_data_choice, run_folder, user_errors
+from niphash.apps.session import check_data_choice, choices, run_folder, user_errors
 from niphash.config import conf_dir
 from niphash.errors import InputError
 
@@ -17,9 +17,9 @@ def main(cfg: DictConfig) -> None:
         from niphash.pipeline import evaluating
         from niphash.pipeline.run import assemble
 
-        run = assemble(cfg, run_folder())
+        run = assemble(cfg, run_folder(), choices())
         if cfg.compare is not None:
-            evaluating.compare_runs(list(cfg.compare), run.folder, run.seed)
+            evaluating.compare_runs(list(cfg.compare), run.folder, run.seed, cfg.reference)
         elif cfg.ranking is not None:
             evaluating.evaluate_ranking(run, cfg.ranking)
         elif cfg.model is not None:

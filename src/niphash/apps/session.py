@@ -41,6 +41,13 @@ def run_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
+def choices() -> dict[str, str]:
+    """Return the choice of each group of the running Hydra job (``{"hashing": "itq", ...}``)."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return {str(group): str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}
+
+
 def check_data_choice() -> None:
     """Refuse ``data=[a,b]``, which Hydra would merge into one.
 

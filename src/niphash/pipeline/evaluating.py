@@ -1,11 +1,10 @@
-"""Measure without fitting: a trained model, rankings that another tool made, or two runs side by side."""
+"""Measure without fitting: a trained model, rankings that another tool made, or runs side by side."""
 
 from pathlib import Path
 from typing import Any
 
 from niphash.data.ground_truth.ranked_lists import match_lists, read_holidays_results
 from niphash.descriptors.store.store import DescriptorStore
-from niphash.errors import InputError
 from niphash.evaluation import compare
 from niphash.evaluation.compare import PER_QUERY
 from niphash.evaluation.evaluator import evaluate, results_table
@@ -34,7 +33,8 @@ def evaluate_model(run: Run, model: Model) -> list[dict[str, Any]]:
         watch = Stopwatch()
         comparison = Comparison.of(run, model)
         measurements.append(measure(model, target.task(), describe, watch, comparison, target.pooling))
-        entries.append(run_entry(measurements[-1], model, watch, run.seed, run.ties))
+        trained = model.record.get("choices")
+        entries.append(run_entry(measurements[-1], model, watch, run.seed, run.ties, trained))
     report_run(entries, measurements, run.folder, loggers=())
     return entries
 
@@ -56,9 +56,9 @@ def evaluate_ranking(run: Run, lists_file: Path | str) -> dict[str, Any]:
         ranking,
         task,
         ties=run.ties,
-        recall_at=[k for k in (1, 10, 100, 1000) if k <= depth],
-        precision_at=(1, 5, 10) if task.variants else (),
+        depth=depth,
         seed=run.seed,
+        further=run.metrics,
     )
     entry = {"data": task.name, "protocol": task.protocol, "ranking": str(lists_file), **report.to_dict()}
     write_json(entry, run.folder / "metrics.json")
@@ -68,19 +68,26 @@ def evaluate_ranking(run: Run, lists_file: Path | str) -> dict[str, Any]:
     return entry
 
 
-def compare_runs(runs: list[str], run_dir: Path | str, seed: int) -> list[dict[str, Any]]:
-    """Compare two run folders query by query: difference, interval, one scatter plot for each thing measured.
+def compare_runs(
+    runs: list[str], run_dir: Path | str, seed: int, reference: str | None = None
+) -> list[dict[str, Any]]:
+    """Compare run folders with one of them query by query: differences, intervals, pictures.
+
+    Args:
+        runs: Two run folders or more.
+        run_dir: Where ``comparison.json`` and the pictures are written.
+        seed: Seed of the bootstrap.
+        reference: The run that the others are compared with; by default the first.
 
     Raises:
-        InputError: there are not two, or they have nothing in common.
+        InputError: there are not two, the reference is none of them, or they have nothing in common.
     """
-    if len(runs) != 2:
-        raise InputError(f"compare={runs}: name two run folders, compare=[first,second]")
     run_dir = Path(run_dir)
-    comparisons = compare.compare_runs(runs[0], runs[1], seed=seed)
+    comparisons = compare.compare_runs(runs, seed=seed, reference=reference)
     entries = [comparison.to_dict() for comparison in comparisons]
     write_json(entries, run_dir / "comparison.json")
-    for comparison in comparisons:
-        comparison.draw(run_dir / f"compare_{comparison.what}.png")
+    for what in dict.fromkeys(comparison.what for comparison in comparisons):
+        group = [comparison for comparison in comparisons if comparison.what == what]
+        compare.draw_comparisons(group, run_dir / f"compare_{what}.png")
     print_table(compare.comparison_table(comparisons))
     return entries

@@ -1,6 +1,5 @@
 """Which photos a model is fitted on, and the fit itself."""
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from niphash.data.checksums import SIZE, content_checksum
 from niphash.data.dataset import DataSet
 from niphash.data.fit_photos import class_folder_pairs, fit_images, matching_pairs, random_subset
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.data.pictures.views import RandomView
 from niphash.descriptors.store.store import StoredDescriptors
 from niphash.errors import InputError
+from niphash.parallel import map_ahead
 from niphash.pipeline.run import FitOptions
 from niphash.training.fit_data import FitData
 
@@ -162,19 +163,15 @@ def checksums(images: ImageSet) -> np.ndarray:
 
     Files that cannot be read are left out.
     """
-    whole = ImageSet(images.ids, images.sources)
-    rows = []
-    for index in range(len(whole)):
+
+    def checksum(row: int) -> bytes | None:
         try:
-            rows.append(np.frombuffer(bytes.fromhex(whole.checksum(index)), np.uint8))
+            return content_checksum(images.sources[row], images.ids[row])
         except UnreadableImage:
-            continue
-    return np.stack(rows) if rows else np.empty((0, 16), np.uint8)
+            return None
 
-
-def set_checksum(rows: np.ndarray) -> str:
-    """Return one checksum for a set of photos, whatever their order."""
-    return hashlib.blake2b(b"".join(sorted(row.tobytes() for row in rows)), digest_size=16).hexdigest()
+    rows = [found for found in map_ahead(checksum, range(len(images))) if found is not None]
+    return np.frombuffer(bytearray().join(rows), np.uint8).reshape(-1, SIZE)
 
 
 def share_a_photo(fitted: np.ndarray, images: ImageSet) -> bool:

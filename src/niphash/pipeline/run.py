@@ -4,7 +4,7 @@
 command line and the benchmarks use it, and nothing below it sees a configuration.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,13 +18,13 @@ from niphash.data.task import RetrievalTask
 from niphash.descriptors.describer import Describer
 from niphash.errors import InputError
 from niphash.evaluation.functional import Ties
-from niphash.hashing.checks import check_bits
+from niphash.evaluation.metrics import Score
 from niphash.hashing.hasher import Hasher
-from niphash.options import check_choice, check_number
+from niphash.options import check_bits, check_choice, check_number
 from niphash.pipeline.task_views import DatabasePooling, TaskViews
 from niphash.search.comparison import DistanceChoice
 from niphash.search.index import Index
-from niphash.training.trainer import TrainerFactory, check_trainer
+from niphash.training.trainer import TrainerFactory, check_trainer, with_callbacks
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
@@ -103,6 +103,7 @@ class Run:
         recenter: Move the bit thresholds to the mean of the indexed collection.
         fit: The photos to fit on.
         targets: The data sets to measure on; the first gives the default fit set.
+        choices: The choice of each group that names a run (``{"hashing": "itq", ...}``), where known.
     """
 
     folder: Path
@@ -113,6 +114,7 @@ class Run:
     recenter: bool
     fit: FitOptions
     targets: tuple[Target, ...]
+    choices: Mapping[str, str]
     _config: DictConfig = field(repr=False)
 
     @cached_property
@@ -140,6 +142,11 @@ class Run:
         return build(self._config.index, bits=bits)
 
     @cached_property
+    def metrics(self) -> dict[str, Score]:
+        """The further metrics of ``metrics``, by name."""
+        return {str(name): build(node) for name, node in (self._config.get("metrics") or {}).items()}
+
+    @cached_property
     def loggers(self) -> "list[Logger]":
         """The Lightning loggers of ``conf/logger``, writing into the run folder."""
         nodes = (self._config.get("logger") or {}).values()
@@ -157,11 +164,13 @@ class Run:
     def trainer_in(self, folder: Path, loggers: "list[Logger] | None" = None) -> TrainerFactory:
         """Return what makes trainers whose checkpoints lie in ``folder``; silent without ``loggers``."""
         make: Any = build(self._config.trainer)
-        check_trainer(partial(make, logger=False))
         if loggers is None:
+            check_trainer(partial(make, logger=False))
             return partial(make, logger=False, default_root_dir=str(folder))
-        callbacks = [build(node) for node in (self._config.get("callbacks") or {}).values()]
-        return partial(make, logger=loggers, callbacks=callbacks, default_root_dir=str(folder))
+        nodes = (self._config.get("callbacks") or {}).values()
+        make = with_callbacks(make, lambda: [build(node) for node in nodes])
+        check_trainer(partial(make, logger=False))
+        return partial(make, logger=loggers, default_root_dir=str(folder))
 
     @property
     def bits(self) -> int:
@@ -197,7 +206,11 @@ class Run:
         Raises:
             InputError: no such choice, no such key, or an impossible value.
         """
-        return assemble(variant(self._config, overrides), self.folder) if overrides else self
+        if not overrides:
+            return self
+        changed = dict(override.partition("=")[::2] for override in overrides)
+        choices = {group: changed.get(group, choice) for group, choice in self.choices.items()}
+        return assemble(variant(self._config, overrides), self.folder, choices)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -210,13 +223,14 @@ class Run:
         return {part: self.option(part) for part in ("descriptor", "hashing")}
 
 
-def assemble(cfg: DictConfig, folder: Path | str) -> Run:
+def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | None = None) -> Run:
     """Return the run that ``cfg`` stands for; every cheap check is made here.
 
     Args:
         cfg: A composed ``conf/train.yaml`` or ``conf/evaluate.yaml`` (see :func:`niphash.config.compose`);
             never written to.
         folder: The run folder.
+        choices: The choice of each group, as Hydra knows it; those of :data:`CHOICES` are kept.
 
     Raises:
         InputError: an option cannot be used; one sentence says which and what it may be.
@@ -236,6 +250,7 @@ def assemble(cfg: DictConfig, folder: Path | str) -> Run:
         recenter=bool(cfg.get("recenter")),
         fit=FitOptions(**resolved(cfg.fit)) if "fit" in cfg else FitOptions(),
         targets=_targets(cfg),
+        choices={group: (choices or {})[group] for group in CHOICES if group in (choices or {})},
         _config=cfg,
     )
 

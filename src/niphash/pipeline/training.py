@@ -9,11 +9,12 @@ import numpy as np
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from niphash import __version__
+from niphash.data.checksums import set_checksum
 from niphash.descriptors.describer import DescribeReport, unreadable
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors
 from niphash.errors import InputError
 from niphash.model import Model
-from niphash.pipeline.fitting import FitSet, checksums, choose_fit_set, fit_rows, set_checksum, with_views
+from niphash.pipeline.fitting import FitSet, checksums, choose_fit_set, fit_rows, with_views
 from niphash.pipeline.measuring import Comparison, Describe, Stopwatch, describe_with, measure
 from niphash.pipeline.reporting import report_run, run_entry
 from niphash.pipeline.run import Run
@@ -54,8 +55,7 @@ def train(run: Run) -> list[dict[str, Any]]:
         with watch.time("describe"):
             described = _describe_fit_set(describe, fit_set, rows.copies, run.seed)
         with watch.time("fit"):
-            data = rows.of(described)
-            hasher.fit(data.rows, data.pairs, trainer, data.held_out)
+            hasher.fit(rows.of(described), trainer)
     model = Model(describer, hasher, run.model_config, *_record(run, fit_set))
     # torchrun and SLURM start this whole program once a process
     writes = getattr(rank_zero_only, "rank", 0) == 0
@@ -66,7 +66,7 @@ def train(run: Run) -> list[dict[str, Any]]:
     for target, task in zip(run.targets, tasks, strict=True):
         measurement = measure(model, task, describe, watch, comparison, target.pooling)
         measurements.append(measurement)
-        entries.append(run_entry(measurement, model, watch, run.seed, run.ties))
+        entries.append(run_entry(measurement, model, watch, run.seed, run.ties, run.choices))
     if writes:
         report_run(entries, measurements, run.folder, run.loggers)
         model.record["metrics"] = entries
@@ -97,6 +97,7 @@ def _record(run: Run, fit_set: FitSet) -> tuple[dict[str, Any], np.ndarray]:
         "dim": run.describer.dim,
         "bits": run.hasher.bits,
         "seed": run.seed,
+        "choices": dict(run.choices),
         "fit_set": {"source": fit_set.source, "images": len(fit_set.images), "checksum": set_checksum(rows)},
         "hashing": run.hasher.log_config(),
     }

@@ -16,6 +16,8 @@ from niphash.hashing.hasher import unpack_bits
 BLOCK_BYTES = 32 * 2**20
 #: Distances are smaller than this, so that one and an id make one integer (:mod:`niphash.search.exact`).
 MOST = 2**23
+#: What the bits of a code together count for in the weighted Hamming distance.
+TOTAL_WEIGHT = 2**22
 
 
 class Block(NamedTuple):
@@ -214,7 +216,6 @@ class WeightedHammingDistances(Distances):
     """
 
     levels = None
-    _TOTAL = 2**22
 
     def __init__(
         self, projections: np.ndarray, codes: np.ndarray, readable: np.ndarray | None = None
@@ -225,12 +226,17 @@ class WeightedHammingDistances(Distances):
                 "with one model"
             )
         self.queries, self.database = len(projections), len(codes)
-        weights = _shares(np.abs(projections, dtype=np.float64), self._TOTAL)
+        weights = self.weights(projections)
         ones = projections > 0
         self._of_zeros = np.where(ones, weights, 0).sum(axis=1)  # [Q], distance to a code of zeros
         self._signed = np.where(ones, -weights, weights).astype(np.float32)  # [Q, bits], added by a one
         self._codes, self._readable = codes, _mask(readable, self.database, "database images")
         self._rows = max(1, BLOCK_BYTES // (4 * max(projections.shape)))
+
+    @staticmethod
+    def weights(projections: np.ndarray) -> np.ndarray:
+        """Return what each bit counts for: whole numbers, float64 [Q, bits], TOTAL_WEIGHT in all."""
+        return _shares(np.abs(projections, dtype=np.float64), TOTAL_WEIGHT)
 
     def blocks(self) -> Iterator[Block]:
         """Yield blocks of as many database rows as memory allows."""
@@ -255,7 +261,7 @@ class WeightedHammingDistances(Distances):
 
     def as_reported(self, distances: np.ndarray) -> np.ndarray:
         """Return weighted bits, 0 to the length of a code, as float32."""
-        return (distances * (self._signed.shape[1] / self._TOTAL)).astype(np.float32)
+        return (distances * (self._signed.shape[1] / TOTAL_WEIGHT)).astype(np.float32)
 
     def _bits(self, ids: np.ndarray) -> np.ndarray:
         """Return the bits of images as float32 [n, bits] of zeros and ones."""

@@ -34,6 +34,11 @@ class Nearest:
             candidates = np.partition(candidates, k - 1)[:k]
         self._keys[query] = np.sort(candidates)
 
+    @property
+    def keys(self) -> np.ndarray:
+        """int64 [Q, k], ascending: distance * 2**40 + id, the greatest int64 where there is no result."""
+        return self._keys
+
     def result(self, source: Distances) -> tuple[np.ndarray, np.ndarray]:
         """Return distances as reported [Q, k] and ids int64 [Q, k]; where there are fewer, both are -1."""
         found = self._keys != _NONE

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
+from niphash.hashing.rbm.fine_tuning import Snapshots
 from niphash.hashing.rbm.network import Stack
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.pipeline.run import Run
@@ -118,7 +119,7 @@ def _follow(bench: HashingBench, overrides: Sequence[str], every: int) -> dict[i
         if iterations % every == 0:
             reports[iterations] = bench.report(_frozen(stack, bench, overrides))
 
-    bench.fit(overrides, snapshot=snapshot)
+    bench.fit(overrides, Snapshots(snapshot))
     return reports
 
 

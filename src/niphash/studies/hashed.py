@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
+import pytorch_lightning as pl
 
 from niphash.config import conf_dir
 from niphash.errors import InputError
@@ -17,12 +19,12 @@ from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.hashing.rbm.regularizers import RegularizerName
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.pipeline.fitting import checksums, share_a_photo, view_pairs, with_views
-from niphash.pipeline.measuring import recenters_on_index
 from niphash.pipeline.run import Run
 from niphash.search.comparison import DistanceChoice, code_distances
 from niphash.search.ranking import rank
 from niphash.studies.measured import Bench, check_names, metric_of_record, paired, prepare
 from niphash.studies.published_values import published
+from niphash.training.fit_data import FitData
 from niphash.training.trainer import TrainerFactory
 
 log = logging.getLogger(__name__)
@@ -84,37 +86,38 @@ class HashingBench:
         """bool [N], the database photos that have a descriptor."""
         return np.isfinite(self.database[:, 0])
 
-    def hasher(self, overrides: Sequence[str], **arguments: Any) -> Hasher:
+    def hasher(self, overrides: Sequence[str]) -> Hasher:
         """Return the unfitted hasher of the run with ``overrides`` (``"bits=128"``, ``"hashing=itq"``).
-
-        Args:
-            overrides: See :meth:`Run.variant`.
-            arguments: Go to its constructor as they are.
 
         Raises:
             InputError: no such choice or key.
         """
-        return self.run.variant(overrides).new_hasher(**arguments)
+        return self.run.variant(overrides).new_hasher()
 
-    def fit(self, overrides: Sequence[str], **arguments: Any) -> Hasher:
-        """Return the hasher of :meth:`hasher`, fitted.
+    def fit(self, overrides: Sequence[str], *callbacks: pl.Callback) -> Hasher:
+        """Return the hasher of :meth:`hasher`, fitted; ``callbacks`` follow its stages.
 
         Raises:
             InputError: no such choice or key, or it cannot be fitted on these descriptors.
         """
-        hasher = self.hasher(overrides, **arguments)
-        self._fit(hasher)
-        return hasher
+        return self.fit_hasher(self.hasher(overrides), *callbacks)
 
     def fit_rows(self, hasher: Hasher) -> np.ndarray:
         """Return what ``hasher`` is fitted on, float32 [M, D]."""
         return self.with_views if hasher.needs_pairs else self.photos
 
-    def _fit(self, hasher: Hasher) -> None:
+    def fit_hasher(self, hasher: Hasher, *callbacks: pl.Callback) -> Hasher:
+        """Fit ``hasher`` and return it; ``callbacks`` follow its stages.
+
+        Raises:
+            InputError: it cannot be fitted on these descriptors.
+        """
         rows = self.fit_rows(hasher)
         hasher.check(rows.shape[1], len(rows))
+        data = FitData(rows, self.pairs if hasher.needs_pairs else None)
         with _trainer(self.run) as trainer:
-            hasher.fit(rows, self.pairs if hasher.needs_pairs else None, trainer)
+            hasher.fit(data, partial(trainer, callbacks=list(callbacks)))
+        return hasher
 
     def report(self, hasher: Hasher, distance: DistanceChoice | None = None) -> Report:
         """Encode queries and database, and measure the ranking by code.
@@ -126,7 +129,7 @@ class HashingBench:
         Raises:
             InputError: the distance means nothing on these codes.
         """
-        if recenters_on_index(hasher):
+        if hasher.recenters_on_index:
             hasher.recenter(self.database[self.readable])
         codes = np.zeros((len(self.database), hasher.bits // 8), np.uint8)
         codes[self.readable] = hasher.encode(self.database[self.readable])
@@ -149,7 +152,7 @@ class HashingBench:
         """
         hasher = self.hasher(overrides)
         try:
-            self._fit(hasher)
+            self.fit_hasher(hasher)
         except InputError as error:
             log.warning("%s is left out: %s", " ".join(overrides), error)
             return None
@@ -200,33 +203,59 @@ def _compared(run: Run, entry: str) -> Compared:
 
 
 def hashing_bench(run: Run, views: bool = True, queries: int | None = None) -> HashingBench:
-    """Fit the describer of ``run`` and describe fit set, database and queries of its data set.
+    """Return the first of :func:`hashing_benches`, whose arguments and errors it has."""
+    return hashing_benches(replace(run, targets=run.targets[:1]), views, queries)[0]
+
+
+def hashing_benches(run: Run, views: bool = True, queries: int | None = None) -> list[HashingBench]:
+    """Fit the describer of ``run``; describe the fit set, and database and queries of each data set.
 
     Args:
         run: What is measured on what.
         views: Also describe random views of the fit photos (``fit.views`` of each, or none where
             ``fit.pairs`` says what matches).
-        queries: So many queries at most; ``None`` for all.
+        queries: So many queries of a data set at most; ``None`` for all.
+
+    Returns:
+        One a data set of the run; all share the fit photos.
 
     Raises:
-        InputError: the data set is not there, or none of a part of it can be read.
+        InputError: a data set is not there, or none of a part of it can be read.
     """
-    bench = prepare(run, queries)
-    describe, fit_set, task = bench.describer(), bench.fit_set, bench.task
+    benches = [prepare(replace(run, targets=(target,)), queries) for target in run.targets]
+    fit_set = benches[0].fit_set
+    describe = benches[0].fitted(run.describer)
     copies = run.fit.views if views and fit_set.pairs is None else 0
     parts = [describe(images) for images in with_views(fit_set.images, copies, run.seed)]
-    asked, database = describe(task.queries), describe(task.database)
-    for what, part in (("fit", parts[0]), ("query", asked), ("database", database)):
-        if not _readable(part).any():
-            raise InputError(f"{task.name}: none of the {len(part)} {what} photos can be read")
+    _check_readable("fit", parts[0], benches[0].task.name)
     pairs = view_pairs(len(parts[0]), copies) if fit_set.pairs is None else fit_set.pairs
     rows, pairs = _readable_pairs(np.concatenate(parts), pairs)
-    answered = _readable(asked)
     fitted = checksums(fit_set.images)
-    transductive = any(share_a_photo(fitted, images) for images in (task.database, task.queries))
-    bench = Bench(run, task.with_queries(np.flatnonzero(answered).tolist()))
-    photos = parts[0][_readable(parts[0])]
-    return HashingBench(bench, asked[answered], database, photos, rows, pairs, fit_set.source, transductive)
+    found = []
+    for bench in benches:
+        task = bench.task
+        asked, database = describe(task.queries), describe(task.database)
+        _check_readable("query", asked, task.name)
+        _check_readable("database", database, task.name)
+        answered = _readable(asked)
+        found.append(
+            HashingBench(
+                bench=replace(bench, task=task.with_queries(np.flatnonzero(answered).tolist())),
+                queries=asked[answered],
+                database=database,
+                photos=parts[0][_readable(parts[0])],
+                with_views=rows,
+                pairs=pairs,
+                fitted_on=fit_set.source,
+                transductive=any(share_a_photo(fitted, images) for images in (task.database, task.queries)),
+            )
+        )
+    return found
+
+
+def _check_readable(what: str, rows: np.ndarray, data: str) -> None:
+    if not _readable(rows).any():
+        raise InputError(f"{data}: none of the {len(rows)} {what} photos can be read")
 
 
 def _readable(rows: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.data.task import RetrievalTask
 from niphash.errors import InputError
-from niphash.evaluation.bootstrap import bootstrap_interval
+from niphash.evaluation.intervals import bootstrap_interval, query_clusters
 from niphash.pipeline.run import Run
 from niphash.studies.chains import describe_chains
 from niphash.studies.curves import blank_figure
@@ -55,7 +55,8 @@ def matching_pairs(run: Run, nest: Sequence[Sequence[str]], pairs: int = 100, sh
     distances = {name: (m[readable], o[readable]) for name, (m, o) in distances.items()}
     kept = np.flatnonzero(readable)
     photos = [(image_sets[0].subset([i]), image_sets[1].subset([i])) for i in kept[:shown].tolist()]
-    rows = _rows(distances, photos, run.seed)
+    clusters = query_clusters(bench.task)[queries][readable]
+    rows = _rows(distances, clusters, photos, run.seed)
     return StudyResult("matching_pairs", rows, _draw(rows, photos), _sentence(rows, bench.name))
 
 
@@ -86,13 +87,14 @@ def draw_pairs(
 
 def _rows(
     distances: dict[str, tuple[np.ndarray, np.ndarray]],
+    clusters: np.ndarray,
     photos: Sequence[tuple[ImageSet, ImageSet]],
     seed: int,
 ) -> list[dict[str, Any]]:
     rows = []
     for name, (matching, other) in distances.items():
         for what, values in (("mean of matching pairs", matching), ("mean of other pairs", other)):
-            low, high = bootstrap_interval(values[:, None], seed)[0]
+            low, high = bootstrap_interval(values[:, None], clusters, seed)[0]
             rows.append(_row(name, what, "", "", float(values.mean()), float(low), float(high), len(values)))
         for (query, match), value in zip(photos, matching, strict=False):
             distance = float(value)

@@ -13,8 +13,8 @@ from niphash.data.task import RetrievalTask
 from niphash.descriptors.describer import Describer, DescribeReport
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors, describe_to_store
 from niphash.errors import InputError
-from niphash.evaluation.bootstrap import bootstrap_interval
 from niphash.evaluation.evaluator import Report, evaluate
+from niphash.evaluation.intervals import bootstrap_interval
 from niphash.pipeline.fitting import FitSet, choose_fit_set
 from niphash.pipeline.run import Run, Target
 from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
@@ -137,7 +137,7 @@ def prepare(run: Run, queries: int | None = None) -> Bench:
 
 
 class Difference(NamedTuple):
-    """A mean difference over queries, with its bootstrap 95 % interval."""
+    """A mean difference over queries, with its 95 % interval over clusters of queries."""
 
     mean: float
     low: float
@@ -150,16 +150,17 @@ class Difference(NamedTuple):
 def paired(first: Report, second: Report, metric: str, seed: int = 0) -> Difference:
     """Return how much ``second`` is above ``first``, query by query, on the same queries."""
     differences = second.per_query[metric] - first.per_query[metric]
-    differences = differences[~np.isnan(differences)]
-    low, high = bootstrap_interval(differences[:, None], seed)[0]
+    counted = ~np.isnan(differences)
+    differences = differences[counted]
+    low, high = bootstrap_interval(differences[:, None], first.clusters[counted], seed)[0]
     return Difference(float(differences.mean()), float(low), float(high))
 
 
 def measured(report: Report, metric: str) -> dict[str, Any]:
-    """Return the columns of a study's CSV for one mean: metric, value, low, high (95 %), queries."""
+    """Return the columns of a CSV for one mean: metric, value, low, high (95 %), queries, clusters."""
     low, high = report.intervals[metric]
-    mean = report.means[metric]
-    return {"metric": metric, "value": mean, "low": low, "high": high, "queries": report.counts["queries"]}
+    counts = {name: report.counts[name] for name in ("queries", "clusters")}
+    return {"metric": metric, "value": report.means[metric], "low": low, "high": high, **counts}
 
 
 def metric_of_record(task: RetrievalTask) -> str:

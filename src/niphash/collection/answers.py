@@ -1,0 +1,47 @@
+"""What a search in a collection returns."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Match(NamedTuple):
+    """A photo that was found.
+
+    Attributes:
+        id: Its number in the collection.
+        path: Where it is.
+        distance: Bits that differ; weighted bits, a float, for ``distance=asymmetric``.
+        itself: Whether its content is the query's, byte by byte.
+    """
+
+    id: int
+    path: Path
+    distance: float
+    itself: bool = False
+
+
+#: Said of a photo that matches nothing.
+BLANK = "has no local descriptor, so it matches nothing"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found for one query.
+
+    Attributes:
+        query: Its name.
+        matches: Nearest first, equal distances ordered by id.
+        problem: Why nothing could be searched, in words; ``None`` where it could.
+        readable: Whether the query could be read at all; a blank wall can, but has no local descriptor.
+    """
+
+    query: str
+    matches: tuple[Match, ...] = ()
+    problem: str | None = None
+    readable: bool = True
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        rows = [{**m._asdict(), "path": str(m.path)} for m in self.matches]
+        return {"query": self.query, "problem": self.problem, "matches": rows}
