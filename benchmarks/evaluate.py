@@ -28,7 +28,7 @@ def measure(size: int, sender: Connection) -> None:
     queries, database = (rng.integers(0, 256, (count, BYTES), np.uint8) for count in (QUERIES, size))
     truth = [Relevance(rng.choice(size, RELEVANT, replace=False)) for _ in range(QUERIES)]
     start = time.perf_counter()
-    means = evaluate(rank_codes(queries, database, truth), truth, recall_at=(1000,)).means
+    means = evaluate(rank_codes(queries, database, truth), truth).means
     seconds = time.perf_counter() - start
     sender.send((size, seconds, peak_mib(), means["mAP"], means["recall@1000"]))
 

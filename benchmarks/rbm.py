@@ -23,6 +23,7 @@ from niphash.hashing.rbm.rbm import RBM, reconstruction_error
 from niphash.hashing.rbm.regularizers import no_regularizer
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.hashing.rbm.stage import RBMStage, RBMTraining
+from niphash.training.fit_data import FitData
 from niphash.training.fitting import fit_module
 from niphash.training.streams import DescriptorBatches
 from niphash.training.trainer import quiet_cpu_trainer
@@ -44,12 +45,12 @@ def ours(rows: np.ndarray, epochs: int, precision: str) -> tuple[float, float]:
     """Return samples a second of CD-1 through Lightning, and the reconstruction error reached."""
     rbm = RBM(VISIBLE, HIDDEN)
     rbm.initialise(0.01, torch.Generator().manual_seed(0))
-    stage = RBMStage(rbm, no_regularizer, RBMTraining(learning_rate=0.01, momentum=0.9), seed=0)
+    stage = RBMStage("rbm", rbm, no_regularizer, RBMTraining(learning_rate=0.01, momentum=0.9), seed=0)
     start = time.perf_counter()
-    trainer = partial(quiet_cpu_trainer, precision=precision, enable_checkpointing=False)
-    batches = DescriptorBatches(rows, BATCH, seed=0)
+    trainer = partial(quiet_cpu_trainer, precision=precision)
+    batches = DescriptorBatches(FitData(rows), BATCH, seed=0)
     with tempfile.TemporaryDirectory() as folder:
-        fit_module(stage, batches, partial(trainer, default_root_dir=folder), "rbm", epochs, {})
+        fit_module(stage, batches, partial(trainer, default_root_dir=folder), "rbm", epochs)
     seconds = time.perf_counter() - start
     return epochs * len(rows) / seconds, float(reconstruction_error(rbm, torch.from_numpy(rows)))
 
@@ -133,7 +134,7 @@ def train_store(path: str, layers: str, batches: int) -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         limit = {"limit_train_batches": batches} if batches else {}
-        hasher.fit(descriptors, trainer=partial(quiet_cpu_trainer, default_root_dir=folder, **limit))
+        hasher.fit(FitData(descriptors), partial(quiet_cpu_trainer, default_root_dir=folder, **limit))
     seconds = time.perf_counter() - start
     peak = peak_mib() / 1024
     steps = f"{batches} batches a layer" if batches else "one epoch a layer"

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 import niphash
 from niphash.errors import InputError
-from niphash.model import FORMAT, _checksum, load
+from niphash.model import FORMAT, load
+from tests.model_folders import seal
 from tests.photos import real_photos
 
 FIRST_FORMAT = Path(__file__).parent / "models"
@@ -44,13 +45,6 @@ def test_saving_writes_public_names_and_loads_again(name: str, tmp_path: Path):
 def folder(tmp_path: Path) -> Path:
     """A model folder of the present format."""
     return niphash.load(FIRST_FORMAT / "fisher_rbm_siamese").save(tmp_path / "model")
-
-
-def seal(folder: Path) -> None:
-    """Enter the checksums of what the files hold now, as somebody would who changed them on purpose."""
-    record = json.loads((folder / "model.json").read_text())
-    record["checksums"] = {name: _checksum(folder / name) for name in record["checksums"]}
-    (folder / "model.json").write_text(json.dumps(record))
 
 
 def write_config(folder: Path, config: object) -> None:
@@ -194,7 +188,7 @@ def test_tensors_of_nan_or_of_another_model_are_refused(name: str, folder: Path)
 
 
 def test_a_users_own_class_loads_where_it_is_trusted(folder: Path, tmp_path: Path, monkeypatch):
-    (tmp_path / "own_hashing.py").write_text("from niphash.hashing.rbm.siamese import RBMSiamese as Mine\n")
+    (tmp_path / "own_hashing.py").write_text("from niphash.hashing import RBMSiamese as Mine\n")
     monkeypatch.syspath_prepend(tmp_path)
     write_config(folder, changed(folder, "hashing", {"_target_": "own_hashing.Mine"}))
     with pytest.raises(InputError, match=r"own_hashing\.Mine"):

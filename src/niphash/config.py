@@ -4,10 +4,14 @@ What comes from a command line is trusted and instantiated by Hydra; what comes 
 see :mod:`niphash.model_parts`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from niphash.errors import InputError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def conf_dir() -> Path:
@@ -18,7 +22,7 @@ def conf_dir() -> Path:
 
 
 def build(config: Any, **arguments: Any) -> Any:
-    """Instantiate ``config`` (a node with ``_target_``).
+    """Instantiate ``config`` (a node with ``_target_``); lists and mappings of it become plain ones.
 
     Raises:
         InputError: as raised by the constructor, freed of the wrapping that Hydra puts around it; or an
@@ -29,7 +33,8 @@ def build(config: Any, **arguments: Any) -> Any:
     from omegaconf import MissingMandatoryValue
 
     try:
-        return instantiate(config, **arguments)
+        # by default Hydra would turn a list of dataclass objects into configuration again
+        return instantiate(config, **{"_convert_": "all", **arguments})
     except MissingMandatoryValue as error:
         option = str(error.full_key).removeprefix("descriptor.")
         raise InputError(f"{option} has no value; give one, {option}=<value>") from None
@@ -59,3 +64,52 @@ def compose(overrides: "list[str] | tuple[str, ...]" = (), config_name: str = "t
         return hydra.compose(config_name, list(overrides))
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return hydra.compose(config_name, list(overrides))
+
+
+def copied(cfg: "DictConfig") -> "DictConfig":
+    """Return a copy of ``cfg``, interpolations kept, that takes any key."""
+    from omegaconf import OmegaConf
+
+    return cast("DictConfig", OmegaConf.create(OmegaConf.to_container(cfg)))
+
+
+def variant(cfg: "DictConfig", overrides: Sequence[str]) -> "DictConfig":
+    """Return a copy of ``cfg`` with ``overrides`` applied in order, written as on the command line.
+
+    Args:
+        cfg: A composed ``conf/train.yaml``; not written to.
+        overrides: Choices (``"pooling=fisher"``) and values (``"pooling.gaussians=16"``).
+
+    Raises:
+        InputError: no such choice, or no such key.
+    """
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    changed = copied(cfg)
+    for override in overrides:
+        key, _, value = override.partition("=")
+        try:
+            if key in _groups():
+                changed[key] = OmegaConf.to_container(compose([override])[key])
+            else:
+                OmegaConf.set_struct(changed, True)
+                OmegaConf.update(changed, key, _value(override))
+                OmegaConf.set_struct(changed, False)
+        except (HydraException, OmegaConfBaseException) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{key}={value} cannot be used ({reason})") from error
+    return changed
+
+
+def _groups() -> frozenset[str]:
+    """Return the groups of ``conf/``."""
+    return frozenset(path.name for path in conf_dir().iterdir() if path.is_dir())
+
+
+def _value(override: str) -> Any:
+    """Return the value as the command line reads it: ``off`` is a word there, not YAML's ``False``."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_override(override).value()

@@ -12,7 +12,7 @@ def check_choice(option: str, value: Any, known: Iterable[Any], *, group: str) -
     """Return ``value`` when it is one of ``known``, else raise an InputError that lists them."""
     known = tuple(known)
     if value not in known:
-        raise InputError(f"{group}.{option}={value}: choose one of {', '.join(map(str, known))}")
+        raise InputError(f"{_key(group, option)}={value}: choose one of {', '.join(map(str, known))}")
     return value
 
 
@@ -47,7 +47,9 @@ def check_number(
     if not (fits and least <= value <= most and above < value < below):
         bounds = {"of at least": least, "above": above, "of at most": most, "below": below}
         range_text = " and ".join(f"{word} {bound}" for word, bound in bounds.items() if isfinite(bound))
-        raise InputError(f"{group}.{option}={value}: give a {'whole ' * whole}number {range_text}".rstrip())
+        raise InputError(
+            f"{_key(group, option)}={value}: give a {'whole ' * whole}number {range_text}".rstrip()
+        )
     return value
 
 
@@ -60,3 +62,19 @@ def check_numbers(option: str, values: Any, *, group: str, **allowed: Any) -> li
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise InputError(f"{group}.{option}={values}: give a list of numbers, such as {group}.{option}=[1,2]")
     return [check_number(option, value, group=group, **allowed) for value in values]
+
+
+def _key(group: str, option: str) -> str:
+    """Return the option as it is written on a command line; ``group`` is empty at top level."""
+    return f"{group}.{option}" if group else option
+
+
+def check_bits(bits: Any, option: str = "bits") -> int:
+    """Return ``bits`` when it is a code length, a positive multiple of 8.
+
+    Raises:
+        InputError: it is not; ``option`` is its name for the message.
+    """
+    if not isinstance(bits, Integral) or isinstance(bits, bool) or bits <= 0 or bits % 8:
+        raise InputError(f"{option}={bits}: give a code length that is a positive multiple of 8, such as 64")
+    return int(bits)

@@ -11,6 +11,8 @@ import pytest
 import torch
 import torchvision
 
+from tests.model_folders import seal
+
 ROOT = Path(__file__).resolve().parents[2]
 #: The real path at a size for tests: a mixture of four Gaussians, layers that train in a second.
 SMALL = ("pooling.gaussians=8", "pooling.local_dim=32", "backbone.limit=300", "hashing=itq", "bits=16")
@@ -205,12 +207,9 @@ def test_a_model_with_the_tensors_of_another_method_is_refused(
 ):
     model = tmp_path / "model"
     shutil.copytree(trained / "model", model)
-    text = (
-        (model / "config.yaml")
-        .read_text()
-        .replace("niphash.hashing.closed_form.itq.ITQ", "niphash.hashing.closed_form.bpbc.BPBC")
-    )
+    text = (model / "config.yaml").read_text().replace("niphash.hashing.ITQ", "niphash.hashing.BPBC")
     (model / "config.yaml").write_text(text)
+    seal(model)
     done = run(
         "evaluate.py", f"model={model}", "data=folder", f"data.root={object_folder}", cwd=tmp_path, expect=2
     )
@@ -258,7 +257,10 @@ def test_only_broken_photos_to_fit_on(overrides, object_folder: Path, make_objec
 
 
 def test_several_data_sets_make_a_list(trained: Path, object_folder: Path, tmp_path: Path):
-    overrides = (f"model={trained / 'model'}", "data=[folder,folder]", f"data.root={object_folder}")
+    overrides = (
+        f"model={trained / 'model'}",
+        f"eval_data=[{{folder: {object_folder}}},{{folder: {object_folder}}}]",
+    )
     run("evaluate.py", *overrides, "hydra.run.dir=both", cwd=tmp_path)
     assert len(json.loads((tmp_path / "both" / "metrics.json").read_text())) == 2
 
@@ -269,7 +271,8 @@ def test_a_model_of_foreign_code_is_refused(trained: Path, object_folder: Path, 
     for path in (trained / "model").iterdir():
         (model / path.name).write_bytes(path.read_bytes())
     text = (model / "config.yaml").read_text()
-    (model / "config.yaml").write_text(text.replace("niphash.hashing.closed_form.itq.ITQ", "os.system"))
+    (model / "config.yaml").write_text(text.replace("niphash.hashing.ITQ", "os.system"))
+    seal(model)
     overrides = (f"model={model}", "data=folder", f"data.root={object_folder}")
     assert "os.system" in run("evaluate.py", *overrides, cwd=tmp_path, expect=2).stderr
 

@@ -13,7 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from niphash.data.decode import MAX_PIXELS, UnreadableImage, read_photo, to_rgb
+from niphash.data import decode
+from niphash.data.decode import (
+    FULL_PIXELS,
+    MAX_PIXELS,
+    Box,
+    UnreadableImage,
+    check_photo,
+    photo_size,
+    read_photo,
+    to_rgb,
+    upright_rgb,
+)
 from tests.data.replicas import jpeg, photograph
 
 PHOTO = photograph("astronaut").resize((96, 64))
@@ -160,8 +171,9 @@ def test_a_large_picture_within_the_limit_gives_no_warning(tmp_path: Path) -> No
     Image.new("L", (side, side), 77).save(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        image = read_photo(path, "large", max_side=640)
-    assert max(image.size) == side // 8
+        image = read_photo(path, "large")
+    assert image.size == (3333, 3333)  # averaged over 3 x 3 pixels
+    assert image.getextrema() == ((77, 77),) * 3
 
 
 @pytest.mark.parametrize(
@@ -186,24 +198,130 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
         read_photo(tmp_path, "photo")
 
 
-@pytest.mark.parametrize("max_side", [50, 99, 128, 300, 640, 5000])
-def test_the_size_hint_never_gives_less_than_asked(tmp_path: Path, max_side: int) -> None:
-    photo = photograph("rocket")  # 640 x 427
-    path = saved(tmp_path, "photo.jpg", photo, quality=95)
-    found = read_photo(path, "photo", max_side=max_side)
-    assert min(max_side, 640) <= max(found.size) <= 640
-    small = (40, 27)
-    reference = np.asarray(photo.resize(small, Image.Resampling.BOX)).astype(int)
-    assert np.abs(np.asarray(found.resize(small, Image.Resampling.BOX)) - reference).mean() < 4
-    again = read_photo(path, "photo", max_side=max_side)
-    assert found.tobytes() == again.tobytes()
+@pytest.fixture
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Photos above 5000 pixels are averaged down, so that the tests need no large ones."""
+    monkeypatch.setattr(decode, "FULL_PIXELS", 5000)
+    monkeypatch.setattr(decode, "_STRIP_PIXELS", 700)
+    return 5000
 
 
-def test_the_size_hint_respects_orientation(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    path = saved(tmp_path, "photo.jpg", photograph("rocket"), exif=exif)
-    assert read_photo(path, "photo", max_side=200).size == (214, 320)
+def exif(orientation: int) -> Image.Exif:
+    found = Image.Exif()
+    found[0x0112] = orientation
+    return found
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("box", [None, Box(7.2, 3.4, 150, 99)])
+def test_a_file_a_pil_image_and_an_array_give_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool, orientation: int, box: Box | None
+) -> None:
+    if large:
+        monkeypatch.setattr(decode, "FULL_PIXELS", 5000)
+        monkeypatch.setattr(decode, "_STRIP_PIXELS", 700)
+    photo = photograph("rocket").crop((0, 0, 163, 211))
+    path = saved(tmp_path, "photo.jpg", photo, quality=92, exif=exif(orientation))
+    of_file = read_photo(path, "file", box)
+    of_image = upright_rgb(Image.open(path), "image", box)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    of_array = upright_rgb(Image.fromarray(upright), "array", box)
+    assert of_file.tobytes() == of_image.tobytes() == of_array.tobytes()
+    assert of_file.size == of_image.size == of_array.size
+    height, width = upright.shape[:2]
+    left, top, right, bottom = (0, 0, width, height) if box is None else (7, 3, 150, 99)
+    expected = upright[top:bottom, left:right]
+    if large:
+        side = int(np.ceil(np.sqrt(expected.shape[0] * expected.shape[1] / 5000)))
+        rows, columns = expected.shape[0] // side, expected.shape[1] // side
+        squares = expected[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
+        expected = squares.mean((1, 3))
+    assert np.abs(np.asarray(of_file) - expected.astype(float)).max() <= (0.6 if large else 0)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "L", "CMYK", "I;16", "F", "transparent P"])
+def test_large_pictures_of_every_mode_are_averaged_after_they_are_rgb(
+    tmp_path: Path, small_limit: int, mode: str
+) -> None:
+    photo = photograph("coffee").crop((0, 0, 180, 120))
+    options: dict[str, object] = {}
+    if mode in ("I;16", "F"):
+        values = np.asarray(photo.convert("L")).astype(np.float32) * 200
+        photo = Image.fromarray(values if mode == "F" else values.astype(np.uint16))
+    else:
+        photo = photo.convert(mode.split()[-1])
+        if mode == "RGBA":
+            photo.putalpha(100)
+        if mode == "transparent P":
+            options["transparency"] = 3
+    path = saved(tmp_path, "photo.tif" if mode in ("F", "CMYK") else "photo.png", photo, **options)
+    whole = np.asarray(to_rgb(Image.open(path))).astype(float)
+    found = np.asarray(read_photo(path, "photo"))
+    assert found.shape == (40, 60, 3)  # 3 x 3 pixels become one
+    assert np.abs(found - whole.reshape(40, 3, 60, 3, 3).mean((1, 3))).max() <= 0.6
+
+
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000), (1, 1), (5001, 2)])
+def test_thin_pictures_keep_a_pixel_of_their_short_side(
+    tmp_path: Path, small_limit: int, size: tuple[int, int]
+) -> None:
+    path = saved(tmp_path, "line.png", Image.new("RGB", size, (9, 8, 7)))
+    image = read_photo(path, "line")
+    assert min(image.size) >= 1
+    assert image.width * image.height <= small_limit
+    assert image.getextrema() == ((9, 9), (8, 8), (7, 7))
+
+
+def test_avif_is_read_upright(tmp_path: Path) -> None:
+    photo = photograph("rocket").resize((96, 64))
+    path = saved(tmp_path, "photo.avif", photo, quality=95, exif=exif(6))
+    assert read_photo(path, "photo").size == (64, 96)
+    assert photo_size(path, "photo") == (64, 96)
+    turned = np.asarray(photo.transpose(Image.Transpose.ROTATE_270)).astype(float)
+    assert np.abs(np.asarray(read_photo(path, "photo")) - turned).mean() < 6
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_size_is_told_from_the_header(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path = saved(tmp_path, f"photo.{suffix}", PHOTO, exif=exif(orientation))
+    assert photo_size(path, "photo") == read_photo(path, "photo").size
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "options", "limit"),
+    [
+        ((8200, 8200), "w.webp", {"quality": 1, "method": 0}, 2**26),
+        ((10_500, 10_300), "p.jpg", {"quality": 10, "progressive": True}, 2**30 // 10),
+    ],
+)
+def test_formats_that_take_much_memory_have_lower_limits(
+    tmp_path: Path, image: tuple[int, int], name: str, options: dict[str, object], limit: int
+) -> None:
+    assert image[0] * image[1] < MAX_PIXELS
+    path = saved(tmp_path, name, Image.new("RGB", image), **options)
+    with pytest.raises(UnreadableImage, match=rf"is too large .* is {limit} in all"):
+        read_photo(path, "photo")
+
+
+def test_a_jpeg_of_countless_scans_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = saved(tmp_path, "photo.jpg", Image.new("RGB", (4000, 4000)), progressive=True)
+    content = path.read_bytes()
+    last = content.rindex(b"\xff\xda")
+    scan, end = content[last:-2], content[-2:]
+    path.write_bytes(content[:-2] + scan * 200 + end)  # a few bytes each, 16 million pixels of work
+    with pytest.raises(UnreadableImage, match=r"is too large \(2\d\d scans of 4000 x 4000 pixels\)"):
+        read_photo(path, "photo")
+    assert FULL_PIXELS >= 4000 * 4000  # nothing else stops it
+
+
+def test_a_check_finds_what_reading_finds(tmp_path: Path) -> None:
+    path = saved(tmp_path, "photo.jpg", photograph("astronaut"), quality=90)
+    check_photo(path, "photo")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UnreadableImage, match="truncated"):
+        check_photo(path, "photo")
 
 
 def test_to_rgb_leaves_rgb_alone() -> None:

@@ -1,5 +1,6 @@
 """Fit sets and matching pairs."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,20 @@ def test_class_folders_without_two_classes_are_refused(tree: Path) -> None:
     one = ImageSet.from_folder(tree).subset(range(5))
     with pytest.raises(InputError, match="found 1 sub-folders and 5 photos"):
         class_folder_pairs(one)
+
+
+def test_pairs_find_names_in_another_unicode_form_or_case(tree: Path) -> None:
+    (tree / "n00001/3.jpg").rename(tree / "n00001" / unicodedata.normalize("NFD", "é.jpg"))
+    (tree / "pairs.csv").write_text("N00001/é.JPG,n00001/1.jpg\n")
+    images, pairs = matching_pairs(tree / "pairs.csv")
+    assert images.ids == ("n00001/1.jpg", unicodedata.normalize("NFD", "n00001/é.jpg"))
+    assert pairs.tolist() == [[1, 0]]
+    assert images.image(1).size == (32, 32)
+    (tree / "pairs.csv").write_text("N00001/1.jpg,n00001/1.jpg\n")
+    with pytest.raises(InputError, match=r"line 1: .* is paired with itself"):
+        matching_pairs(tree / "pairs.csv")
+
+
+def test_a_tree_of_train_and_val_pairs_the_objects_below(tree: Path) -> None:
+    images = fit_images(tree.parent)
+    assert class_folder_pairs(images).tolist() == class_folder_pairs(fit_images(tree)).tolist()

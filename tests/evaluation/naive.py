@@ -21,6 +21,26 @@ def recall_at(ranked: Sequence[int], relevant: set[int], k: int) -> float:
     return sum(image in relevant for image in ranked[:k]) / len(relevant)
 
 
+def hit_rate_at(ranked: Sequence[int], relevant: set[int], k: int) -> float:
+    return float(any(image in relevant for image in ranked[:k]))
+
+
+def ukb_score(ranked: Sequence[int], relevant: set[int]) -> float:
+    return 4 * recall_at(ranked, relevant, 4) if len(relevant) == 4 else float("nan")
+
+
+def clusters(photos: Sequence[set[int]]) -> list[int]:
+    """Clusters of queries by their photos: merge two groups as long as any two share a photo."""
+    groups = [({query}, set(own)) for query, own in enumerate(photos)]
+    while pair := next(((a, b) for a in groups for b in groups if a is not b and a[1] & b[1]), None):
+        groups = [group for group in groups if not any(group is one for one in pair)]
+        groups.append((pair[0][0] | pair[1][0], pair[0][1] | pair[1][1]))
+    groups.sort(key=lambda group: min(group[0]))
+    return [
+        next(i for i, (members, _) in enumerate(groups) if query in members) for query in range(len(photos))
+    ]
+
+
 def precision_at(ranked: Sequence[int], relevant: set[int], k: int) -> float:
     return sum(image in relevant for image in ranked[:k]) / k
 

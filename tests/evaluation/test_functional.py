@@ -1,6 +1,7 @@
 """Metrics against naive loops, permutations, Monte Carlo and closed cases."""
 
 from fractions import Fraction
+from math import comb
 
 import numpy as np
 import pytest
@@ -28,10 +29,10 @@ METRICS = {
             lambda groups, name=name, k=k: getattr(functional, name)(groups, k),
             lambda ranked, relevant, name=name, k=k: getattr(naive, name)(ranked, relevant, k),
         )
-        for name in ("recall_at", "precision_at", "revisited_precision_at")
+        for name in ("recall_at", "hit_rate_at", "precision_at", "revisited_precision_at")
         for k in (1, 3, 10)
     },
-    "ukb": (functional.ukb_score, lambda ranked, relevant: 4 * naive.recall_at(ranked, relevant, 4)),
+    "ukb": (functional.ukb_score, naive.ukb_score),
 }
 
 
@@ -100,11 +101,12 @@ def test_expectation_is_the_mean_over_all_orders():
         np.testing.assert_allclose(metric(groups), means[name], rtol=0, atol=1e-12, err_msg=name)
 
 
-def test_expectation_agrees_with_monte_carlo_on_large_ties():
+@pytest.mark.parametrize("relevant_images", [4, 60])
+def test_expectation_agrees_with_monte_carlo_on_large_ties(relevant_images):
     rng = np.random.default_rng(2)
     draws = 1000
     distances = {i: int(d) for i, d in enumerate(rng.integers(3, size=400))}
-    relevance = Relevance(rng.choice(400, 60, replace=False), rng.choice(400, 20, replace=False))
+    relevance = Relevance(rng.choice(380, relevant_images, replace=False), np.arange(380, 400))
     relevant, junk = set(relevance.relevant.tolist()), set(relevance.junk.tolist())
     groups = functional.tie_groups(ranking_of([(distances, relevance)], 400), [relevance])
     ties = naive.ties_of(distances, junk)
@@ -112,7 +114,10 @@ def test_expectation_agrees_with_monte_carlo_on_large_ties():
     for name, (metric, reference) in METRICS.items():
         values = [reference(order, relevant) for order in ranked]
         error = np.std(values) / np.sqrt(draws)
-        assert abs(metric(groups)[0] - np.mean(values)) <= 4 * error + 1e-12, name
+        if name == "ukb" and relevant_images != 4:
+            assert np.isnan(metric(groups)[0])
+        else:
+            assert abs(metric(groups)[0] - np.mean(values)) <= 4 * error + 1e-12, name
 
 
 @pytest.mark.parametrize(
@@ -121,6 +126,13 @@ def test_expectation_agrees_with_monte_carlo_on_large_ties():
 def test_harmonic_difference(nearer, tied):
     exact = float(sum(Fraction(1, i) for i in range(nearer + 1, nearer + tied + 1)))
     assert functional.harmonic_difference(nearer, nearer + tied) == pytest.approx(exact, rel=2e-14)
+
+
+@pytest.mark.parametrize(("tied", "relevant", "k"), [(10**6, 1000, 1000), (10**6, 3, 1000), (50, 45, 10)])
+def test_hit_rate_inside_a_large_tie_is_the_exact_quotient(tied, relevant, k):
+    groups = functional.TieGroups(*(np.array([x]) for x in (0, 0, tied, relevant, 0, relevant)))
+    exact = 1 - Fraction(comb(tied - relevant, k), comb(tied, k))
+    assert functional.hit_rate_at(groups, k)[0] == pytest.approx(float(exact), rel=1e-9)
 
 
 @pytest.mark.parametrize("convention", ["finite", "trapezoid"])

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,11 @@ from niphash.data.task import Relevance
 from niphash.evaluation import functional
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.evaluation.functional import tie_groups
+from niphash.evaluation.intervals import query_clusters, query_photos
 from niphash.evaluation.metrics import (
-    MeanAveragePrecision,
-    PrecisionAt,
+    QueryClusters,
     QueryMetric,
-    RecallAt,
-    RevisitedPrecisionAt,
-    UkbScore,
+    Score,
 )
 from niphash.search.ranking import Ranking, rank_codes
 
@@ -33,37 +32,45 @@ def search(numbers: np.ndarray) -> tuple[Ranking, list[Relevance]]:
     queries, database = (rng.integers(0, 16, (n, 1), np.uint8) for n in (QUERIES, IMAGES))
     kinds = rng.choice(3, (QUERIES, IMAGES), p=[0.7, 0.2, 0.1])
     kinds[3] = 0
+    kinds[:, 10:][kinds[:, 10:] == 1] = 0  # few relevant images, so that not all queries share one
     truth = [Relevance(np.flatnonzero(k == 1), np.flatnonzero(k == 2)) for k in kinds[numbers]]
     return rank_codes(queries[numbers], database, truth), truth
 
 
+SCORES: list[Score] = [
+    functional.average_precision,
+    partial(functional.average_precision, convention="trapezoid"),
+    partial(functional.recall_at, k=5),
+    partial(functional.hit_rate_at, k=5),
+    partial(functional.precision_at, k=5),
+    partial(functional.revisited_precision_at, k=5),
+    partial(functional.recall_at, k=4),
+]
+
+
 def metrics() -> list[QueryMetric]:
-    return [
-        MeanAveragePrecision(),
-        MeanAveragePrecision("trapezoid"),
-        RecallAt(5),
-        PrecisionAt(5),
-        RevisitedPrecisionAt(5),
-        UkbScore(),
-    ]
+    return [QueryMetric(score) for score in SCORES]
 
 
 def test_metrics_are_means_of_the_functions():
     ranking, truth = search(np.arange(QUERIES))
     groups = tie_groups(ranking, truth)
-    values = [
-        functional.average_precision(groups),
-        functional.average_precision(groups, "trapezoid"),
-        functional.recall_at(groups, 5),
-        functional.precision_at(groups, 5),
-        functional.revisited_precision_at(groups, 5),
-        functional.ukb_score(groups),
-    ]
-    for metric, expected in zip(metrics(), values, strict=True):
+    for metric, score in zip(metrics(), SCORES, strict=True):
         metric.update(groups, np.arange(QUERIES))
-        np.testing.assert_array_equal(metric.per_query(), expected)
-        assert np.isnan(expected[3])
-        assert metric.compute().item() == pytest.approx(np.nanmean(expected), abs=1e-14)
+        np.testing.assert_array_equal(metric.per_query(), score(groups))
+        assert np.isnan(score(groups)[3])
+        assert metric.compute().item() == pytest.approx(np.nanmean(score(groups)), abs=1e-14)
+
+
+def test_clusters_of_batches_are_those_of_all_queries():
+    _, truth = search(np.arange(QUERIES))
+    sparse = [Relevance(one.relevant[:2]) for one in truth]
+    clusters = QueryClusters()
+    for numbers in SHARES:
+        clusters.update(numbers, query_photos([sparse[i] for i in numbers]))
+    expected = query_clusters(sparse)
+    assert 1 < expected.max() < QUERIES - 1
+    assert clusters.compute().tolist() == expected.tolist()
 
 
 def test_batches_in_any_order_and_twice_are_one():
@@ -93,7 +100,7 @@ def in_one_of_two_processes(rank: int, port: int, folder: str) -> None:
 
 def flat(report: Report) -> np.ndarray:
     values = [*report.means.values(), *report.counts.values(), *np.ravel([*report.intervals.values()])]
-    return np.concatenate([values, *report.per_query.values()])
+    return np.concatenate([values, report.clusters, *report.per_query.values()])
 
 
 def test_two_processes_agree_with_one(tmp_path):

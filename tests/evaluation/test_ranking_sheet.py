@@ -9,7 +9,7 @@ from PIL import Image
 from niphash.data.images import ImageSet
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.evaluation import ranking_sheet as pictures
-from niphash.evaluation.ranking_sheet import best_and_worst, ranking_sheet
+from niphash.evaluation.ranking_sheet import VERDICTS, best_and_worst, ranking_sheet, save_sheet, verdict_of
 from niphash.search.ranking import ranking_from_lists
 
 
@@ -44,6 +44,46 @@ def test_frames_tell_right_wrong_and_junk():
     sheet = ranking_sheet(ranking, task, np.array([0.9, 0.2]))
     found = [count(sheet, c) for c in (pictures.RIGHT, pictures.WRONG, pictures.JUNK, pictures.QUERY)]
     assert found == [3, 3, 1, 2]
+
+
+def test_the_query_itself_is_no_junk():
+    truth = Relevance([1, 2], [0, 4])
+    words = [verdict_of(truth, image, own=0).word for image in (1, 3, 0, 4)]
+    assert words == ["right", "wrong", "the query itself, not counted", "junk, not counted"]
+    assert verdict_of(Relevance([0, 1]), 0, own=0) == VERDICTS["right"]  # where it counts, as in UKBench
+
+
+def test_verdicts_differ_without_colour():
+    """The badges as black and white pictures: no two are alike, nor are their shapes."""
+    badges = []
+    for verdict in VERDICTS.values():
+        sheet = Image.new("RGB", (pictures.BADGE, pictures.BADGE), pictures.PAPER)
+        pictures._draw_badge(sheet, (0, 0), verdict._replace(colour=(0, 0, 0)))
+        badges.append(np.asarray(sheet.convert("L")) < 128)
+    for i, one in enumerate(badges):
+        for other in badges[:i]:
+            assert np.mean(one != other) > 0.08
+    right, wrong = (VERDICTS[name] for name in ("right", "wrong"))
+    assert right.round != wrong.round
+
+
+def test_a_file_of_any_sheet_is_under_a_megabyte(tmp_path):
+    """Noise is what compresses worst."""
+    rng = np.random.default_rng(0)
+    noise = tuple(Image.fromarray(rng.integers(0, 256, (150, 150, 3), np.uint8)) for _ in range(12))
+    images = ImageSet(tuple(f"photo {i}" for i in range(12)), noise)
+    truth = tuple(Relevance([i]) for i in range(12))
+    task = RetrievalTask("t", "p", images, images, truth)
+    sheet = ranking_sheet(ranking_from_lists([np.arange(12)] * 12, task, 12), task, np.linspace(1, 0, 12))
+    save_sheet(sheet, tmp_path / "large.png", limit=10**8)
+    save_sheet(sheet, tmp_path / "small.png")
+    large, small = (Image.open(tmp_path / name) for name in ("large.png", "small.png"))
+    assert large.size == sheet.size
+    assert (tmp_path / "small.png").stat().st_size <= 1_000_000 < (tmp_path / "large.png").stat().st_size
+    assert large.width / 2 < small.width < large.width
+    colours = np.asarray(large.convert("RGB")).reshape(-1, 3).astype(int)
+    for colour in (pictures.RIGHT, pictures.WRONG):
+        assert np.abs(colours - colour).sum(axis=1).min() < 30  # the palette keeps the frames
 
 
 def test_unreadable_photos_and_long_names_are_drawn(tmp_path):

@@ -58,6 +58,7 @@ OTHERS = {
     "bpbc": {"shape": [5, [2.5, 3], [0, 8]], "iterations": [-1], "fit_limit": [0]},
     "itq": {"iterations": [-1, 1.5], "fit_limit": [1]},
     "niphash": {"rank": [0], "shrinkage": [0, 1.5], "neighbours": [-1], "significance": [NAN, -1]},
+    "pca_hash": {"fit_limit": [1]},
     "pca_sign": {"fit_limit": [1]},
     "pq": {"fit_limit": [255]},
     "spectral": {"fit_limit": ["all"]},

@@ -7,9 +7,7 @@ import torch
 from niphash.errors import InputError
 from niphash.hashing.pairs import (
     PairSampler,
-    check_pairs,
     dual_margin_loss,
-    matching_groups,
     median_margin,
     single_margin_loss,
     squared_distances,
@@ -90,29 +88,6 @@ def test_one_generator_gives_one_draw():
     sampler = PairSampler(np.array([[0, 1], [2, 3]]), count=4)
     draws = [sampler.draw(5, np.random.default_rng(7))[0] for _ in range(2)]
     np.testing.assert_array_equal(*draws)
-
-
-def test_chains_of_pairs_are_one_thing():
-    groups = matching_groups(np.array([[0, 1], [1, 2], [4, 5]]), count=6)
-    assert groups[0] == groups[1] == groups[2]
-    assert groups[4] == groups[5]
-    assert len(set(groups.tolist())) == 3
-
-
-@pytest.mark.parametrize(
-    ("pairs", "words"),
-    [
-        (None, "no matching pairs"),
-        (np.empty((0, 2), np.int64), "no matching pairs"),
-        (np.array([[0, 1], [2, 9]]), "pair 1 names a photo that is not among the 5"),
-        (np.array([[0, 1], [-1, 2]]), "pair 1 names a photo that is not"),
-        (np.array([[0, 1], [2, 2]]), "pair 1 names one photo twice"),
-        (np.array([0, 1, 2]), "shape"),
-    ],
-)
-def test_bad_pairs_are_refused(pairs, words):
-    with pytest.raises(InputError, match=words):
-        check_pairs(pairs, 5)
 
 
 def test_one_class_is_refused():

@@ -19,7 +19,7 @@ def test_every_data_set_is_listed(tmp_path: Path) -> None:
     rows = catalogue(conf_dir(), tmp_path)
     assert {row.name for row in rows if row.group == "data"} >= set(DATA)
     assert {row.name for row in rows if row.group == "distractors"} == set(DISTRACTORS)
-    published = [row for row in rows if row.name not in ("folder", "sample")]
+    published = [row for row in rows if row.name not in ("folder", "sample", "views")]
     assert all(row.licence and row.citation for row in published)
     assert {row.name: row.images for row in published}["oxford"] == 5062
     assert not any(row.present or row.bytes_on_disk for row in rows)
@@ -65,7 +65,7 @@ def test_verify_finds_missing_extra_and_unreadable_images(tmp_path: Path) -> Non
     for path in (root / "jpg").glob("oxford_*.jpg"):
         if path.stem != "oxford_000003":
             path.unlink()
-    assert verify("oxford", conf_dir(), tmp_path, root) == [
+    assert verify("oxford", conf_dir(), tmp_path, root).findings == [
         Finding("missing", "balliol_000020", "named by the ground truth"),
         Finding("extra", "oxford_000003", "not named by the ground truth"),
         Finding("unreadable", "all_souls_000013", "is empty"),
@@ -73,10 +73,10 @@ def test_verify_finds_missing_extra_and_unreadable_images(tmp_path: Path) -> Non
 
 
 def test_verify_finds_nothing_where_all_is_well(tmp_path: Path) -> None:
-    assert verify("roxford", conf_dir(), tmp_path, make_roxford_replica(tmp_path / "oxford")) == []
+    assert verify("roxford", conf_dir(), tmp_path, make_roxford_replica(tmp_path / "oxford")).findings == []
     objects = tmp_path / "objects"
     shutil.copytree(tmp_path / "oxford" / "jpg", objects / "one")
     shutil.copytree(tmp_path / "oxford" / "jpg", objects / "two")
-    assert verify("folder", conf_dir(), tmp_path, objects) == []
+    assert verify("folder", conf_dir(), tmp_path, objects).findings == []
     with pytest.raises(InputError, match="no such folder"):
         verify("holidays", conf_dir(), tmp_path)

@@ -8,6 +8,7 @@ import pytest
 from niphash.config import compose
 from niphash.errors import InputError
 from niphash.pipeline.fitting import held_out_rows, pairs_among
+from niphash.pipeline.run import assemble
 from niphash.pipeline.training import train
 
 
@@ -32,5 +33,5 @@ def test_pairs_are_those_of_kept_rows_under_their_new_numbers():
 def test_a_share_out_of_range_is_refused_before_anything_is_made(share, tmp_path: Path):
     cfg = compose([f"fit.held_out={share}", f"paths.data_dir={tmp_path}"])
     with pytest.raises(InputError, match=f"fit.held_out={share}: give a number of at least 0 and below 1"):
-        train(cfg, tmp_path / "run")
+        train(assemble(cfg, tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from niphash.hashing.closed_form.pq import PQ
 from niphash.search.comparison import choose_distance, code_distances
 from niphash.search.distances import HammingDistances
 from niphash.search.exact import search_exhaustively
+from niphash.training.fit_data import FitData
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_auto_is_what_suits_the_method(method, preferred, possible):
 @pytest.mark.parametrize("method", [ITQ, PQ])
 def test_the_code_of_a_photo_itself_is_nearest_by_every_distance(method, descriptors):
     hasher = method(32)
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     codes = hasher.encode(descriptors)
     for choice in hasher.distances:
         source = code_distances(hasher, descriptors[:20], codes, distance=choice)
@@ -53,7 +54,7 @@ def test_the_code_of_a_photo_itself_is_nearest_by_every_distance(method, descrip
 def test_a_query_that_is_not_rounded_finds_more(descriptors):
     """Nearest but one of 300, five of each object: the same database codes, queries with and without bits."""
     hasher = ITQ(16)
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     codes, objects = hasher.encode(descriptors), np.arange(300) // 5
     found = {}
     for choice in hasher.distances:

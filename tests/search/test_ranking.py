@@ -7,14 +7,12 @@ from PIL import Image
 from niphash.data.images import ImageSet
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.errors import InputError
-from niphash.search import FlatIndex
 from niphash.search import distances as module
 from niphash.search.ranking import (
     Ranking,
     judged_images,
     rank_codes,
     rank_descriptors,
-    rank_index,
     ranking_from_lists,
 )
 
@@ -91,23 +89,6 @@ def test_lists_of_another_tool():
         ranking_from_lists([[0]], truth, 5)
     with pytest.raises(InputError, match="names image 3"):
         ranking_from_lists([[0], []], truth, 3)
-
-
-def test_rank_index_of_everything_equals_rank_codes_and_a_part_is_truncated():
-    rng = np.random.default_rng(2)
-    queries, database = (rng.integers(0, 32, (n, 1), np.uint8) for n in (6, 80))
-    truth = random_truth(rng, 6, 80)
-    index = FlatIndex(8)
-    index.add(database, np.arange(80))
-    whole, exact = (
-        rank_index(index, queries, truth, 80, 80),
-        rank_codes(queries, database, truth, 80, tied_before=True),
-    )
-    for name in ("ids", "distances", "judged", "nearer", "tied", "tied_before"):
-        np.testing.assert_array_equal(getattr(whole, name), getattr(exact, name))
-    part = rank_index(index, queries, truth, 10, 80)
-    returned = [image in part.ids[q] for q, image in zip(part.judged_queries, part.judged, strict=True)]
-    np.testing.assert_array_equal(part.nearer, np.where(returned, exact.nearer, -1))
 
 
 def test_judged_images_of_all_variants():

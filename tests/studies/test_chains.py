@@ -1,5 +1,6 @@
 """Chains of moments: their names, and many of them from one orbit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from niphash.config import compose
 from niphash.errors import InputError
+from niphash.pipeline.run import assemble
 from niphash.studies.chains import chain_name, describe_chains, published_chain
 from niphash.studies.measured import prepare
 
@@ -16,11 +18,10 @@ NEST = [("scale", "mean"), ("translation", "rms"), ("rotation", "max")]
 def bench(photos: Path, data_dir: Path, *overrides: str):
     network = ("backbone=squeezenet", "backbone.weights=random", "backbone.size=64")
     nip = ("pooling=nip", "pooling.rotations=3", "pooling.scales=2")
-    return prepare(
-        compose(
-            ["data=folder", f"data.root={photos}", f"paths.data_dir={data_dir}", *network, *nip, *overrides]
-        )
+    cfg = compose(
+        ["data=folder", f"data.root={photos}", f"paths.data_dir={data_dir}", *network, *nip, *overrides]
     )
+    return prepare(assemble(cfg, data_dir / "run"))
 
 
 def test_chains_are_named_as_in_the_papers():
@@ -44,9 +45,8 @@ def test_nests_of_one_orbit_give_what_each_gives_alone(object_folder: Path, tmp_
 
 @pytest.mark.parametrize("override", ["pooling=mean", "whitening=pca"])
 def test_another_pooling_or_whitening_is_refused(object_folder: Path, tmp_path: Path, override: str):
-    overrides = [override] if override == "whitening=pca" else []
-    small = bench(object_folder, tmp_path, *overrides)
-    if override == "pooling=mean":
-        small.cfg.pooling = compose(["pooling=mean"]).pooling
+    small = replace(
+        bench(object_folder, tmp_path), run=bench(object_folder, tmp_path).run.variant([override])
+    )
     with pytest.raises(InputError, match="this study"):
         describe_chains(small, [NEST], small.task.queries)

@@ -8,6 +8,7 @@ import pytest
 
 from niphash.config import build, compose
 from niphash.errors import InputError
+from niphash.pipeline.run import assemble
 from niphash.studies.matching_pairs import draw_pairs
 from niphash.studies.measured import prepare
 from niphash.studies.result import StudyResult
@@ -22,8 +23,8 @@ def run(object_folder: Path, tmp_path: Path):
 
     def run(name: str, *overrides: str) -> tuple[StudyResult, list[dict[str, str]]]:
         data = ("data=folder", f"data.root={object_folder}", f"paths.data_dir={tmp_path / 'data'}")
-        cfg = compose([f"experiment={name}", *data, *TINY, *overrides])
-        result = build(cfg.study, _partial_=True)(cfg=cfg)
+        run = assemble(compose([f"experiment={name}", *data, *TINY, *overrides]), tmp_path / "run")
+        result = run.part("study")(run)
         result.write(tmp_path / "run")
         assert (tmp_path / "run" / f"{name}.png").stat().st_size > 10_000
         assert (tmp_path / "run" / f"{name}.txt").read_text().strip() == result.sentence
@@ -35,7 +36,7 @@ def run(object_folder: Path, tmp_path: Path):
 
 def test_rotation(run):
     only = "study.only=[nip,mean,mean_pooled_database]"
-    small = ("data.pool_step=90", "pooling.rotations=4", "pooling.scales=1")
+    small = ("views.pool_step=90", "pooling.rotations=4", "pooling.scales=1")
     result, rows = run("rotation", only, "study.angles=[0,45,90]", "study.queries=8", *small)
     assert len(rows) == 9
     for row in rows:
@@ -102,7 +103,7 @@ def test_matching_pairs(run):
 
 def test_drawn_pairs_match_and_others_do_not(object_folder: Path, tmp_path: Path):
     data = ("data=folder", f"data.root={object_folder}", f"paths.data_dir={tmp_path}")
-    task = prepare(compose(list(data))).task
+    task = prepare(assemble(compose(list(data)), tmp_path / "run")).task
     drawn = draw_pairs(task, 20, np.random.default_rng(0))
     assert len(drawn[0]) == len(set(drawn[0])) == 20
     for query, match, other in zip(*drawn, strict=True):
@@ -119,7 +120,7 @@ def test_drawn_pairs_match_and_others_do_not(object_folder: Path, tmp_path: Path
         ("rotation", "study.step=0"),
         ("rotation", "study.angles=[]"),
         ("rotation", "study.only=[nipp]"),
-        ("rotation", "data.pool_database=sum"),
+        ("rotation", "views.pool_database=sum"),
         ("scale", "study.ratios=[0]"),
         ("layers", "study.layers=[]"),
         ("matching_pairs", "study.pairs=1"),

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
-from omegaconf import DictConfig
 from PIL import Image
 
-from niphash.config import build, compose
+from niphash.config import compose
 from niphash.errors import InputError
+from niphash.pipeline.run import Run, assemble
 from niphash.studies.curves import Curve, dashes, draw_against_bits, one_panel
 from niphash.studies.depth import layer_sizes
 from niphash.studies.fine_tuning_curves import _follow
@@ -50,9 +50,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def configured(place: Path, *overrides: str) -> DictConfig:
+def configured(place: Path, *overrides: str) -> Run:
     data = ["data=folder", f"data.root={place / 'photos'}", f"paths.data_dir={place / 'data'}"]
-    return compose([*data, "bits=16", *FISHER, *overrides])
+    return assemble(compose([*data, "bits=16", *FISHER, *overrides]), place / "run")
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def bench(place: Path) -> HashingBench:
 
 
 def run(place: Path, name: str, *overrides: str) -> StudyResult:
-    cfg = configured(place, f"experiment={name}", *STUDIES[name], *overrides)
-    return build(cfg.study, _partial_=True)(cfg=cfg)
+    configuration = configured(place, f"experiment={name}", *STUDIES[name], *overrides)
+    return configuration.part("study")(configuration)
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +101,10 @@ def test_one_seed_one_result(place: Path, answered: Callable[[str], StudyResult]
 
 
 def test_a_study_leaves_the_configuration_as_it_was(place: Path):
-    cfg = configured(place, "experiment=regularizer", *STUDIES["regularizer"])
-    before = cfg.copy()
-    build(cfg.study, _partial_=True)(cfg=cfg)
-    assert cfg == before
+    run = configured(place, "experiment=regularizer", *STUDIES["regularizer"])
+    before = run.record
+    run.part("study")(run)
+    assert run.record == before
 
 
 def test_codes_that_cannot_be_made_are_left_out(answered: Callable[[str], StudyResult]):
@@ -146,8 +146,8 @@ def test_both_distances_of_a_method_are_of_one_fit(place: Path):
 
 
 def test_methods_that_know_no_such_distance_keep_their_own(place: Path):
-    cfg = configured(place, "distance=hamming")
-    assert compared_methods(cfg, ["pq", "niphash", "niphash+asymmetric"]) == [
+    run = configured(place, "distance=hamming")
+    assert compared_methods(run, ["pq", "niphash", "niphash+asymmetric"]) == [
         ("pq", "asymmetric"),
         ("niphash", "hamming"),
         ("niphash", "asymmetric"),
@@ -156,8 +156,8 @@ def test_methods_that_know_no_such_distance_keep_their_own(place: Path):
 
 @pytest.mark.parametrize("name", ["bits", "float_loss"])
 def test_by_default_like_is_compared_with_like(name: str):
-    cfg = compose([f"experiment={name}"])
-    compared = compared_methods(cfg, cfg.study.methods)
+    run = assemble(compose([f"experiment={name}"]), Path("run"))
+    compared = compared_methods(run, run.option("study.methods"))
     for method in ("itq", "niphash"):
         assert {(method, "hamming"), (method, "asymmetric")} <= set(compared)
 
@@ -382,6 +382,6 @@ def test_impossible_options_are_refused(place: Path, name: str, override: str, s
 )
 def test_unknown_names_are_refused_before_any_photo_is_described(place: Path, words: str):
     name, override = words.split()
-    cfg = configured(place, f"experiment={name}", override, "data.root=nowhere")
+    run = configured(place, f"experiment={name}", override, "data.root=nowhere")
     with pytest.raises(InputError, match=override.partition("=")[0]):
-        build(cfg.study, _partial_=True)(cfg=cfg)
+        run.part("study")(run)

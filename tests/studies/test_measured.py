@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from niphash.config import compose
+from niphash.config import compose, variant
 from niphash.errors import InputError
-from niphash.studies.measured import paired, prepare, selected, variant
+from niphash.pipeline.run import assemble
+from niphash.studies.measured import paired, prepare, selected
 from niphash.studies.published_values import find_published, published_name
 
 
@@ -20,6 +21,11 @@ def cfg(object_folder: Path, tmp_path: Path):
             *("backbone=squeezenet", "backbone.weights=random", "backbone.size=64", "pooling=mean"),
         ]
     )
+
+
+@pytest.fixture
+def run(cfg, tmp_path: Path):
+    return assemble(cfg, tmp_path / "run")
 
 
 def test_a_variant_takes_choices_and_values_and_leaves_the_original_alone(cfg):
@@ -61,18 +67,18 @@ def test_only_known_names_are_selected():
         selected({"a": 1, "b": 2}, ["c"])
 
 
-def test_a_draw_of_queries_keeps_their_ground_truth(cfg):
-    whole, drawn = prepare(cfg).task, prepare(cfg, queries=5).task
+def test_a_draw_of_queries_keeps_their_ground_truth(run):
+    whole, drawn = prepare(run).task, prepare(run, queries=5).task
     assert len(drawn.queries) == 5
     for name, truth in zip(drawn.queries.ids, drawn.relevance, strict=True):
         original = whole.relevance[whole.queries.ids.index(name)]
         np.testing.assert_array_equal(truth.relevant, original.relevant)
     with pytest.raises(InputError, match="two queries"):
-        prepare(cfg, queries=1)
+        prepare(run, queries=1)
 
 
-def test_a_report_is_the_mean_of_naive_average_precisions(cfg):
-    bench = prepare(cfg)
+def test_a_report_is_the_mean_of_naive_average_precisions(run):
+    bench = prepare(run)
     describe = bench.describer()
     queries, database = describe(bench.task.queries), describe(bench.task.database)
     expected = []
@@ -101,8 +107,8 @@ def test_published_numbers_are_found_by_data_set_and_distractors(dataset: str, d
     assert bool(find_published(dataset=name)) == bool(name)
 
 
-def test_paired_differences_are_those_of_the_queries(cfg):
-    bench = prepare(cfg)
+def test_paired_differences_are_those_of_the_queries(run):
+    bench = prepare(run)
     first, second = (
         bench.report(describe(bench.task.queries), describe(bench.task.database))
         for describe in (bench.describer(), bench.describer(["pooling=max"]))

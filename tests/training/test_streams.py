@@ -10,6 +10,7 @@ import torch
 
 from niphash.errors import InputError
 from niphash.training import streams as stream
+from niphash.training.fit_data import FitData
 from niphash.training.fitting import fit_module
 from niphash.training.rows import release_pages
 from niphash.training.streams import DescriptorBatches, DescriptorStream
@@ -126,14 +127,15 @@ def test_pages_of_a_file_are_given_back(tmp_path):
     release_pages(np.ones(3))
 
 
-def test_frozen_stages_are_applied_to_every_batch(rows):
-    batches = DescriptorBatches(rows, 100, seed=0, below=torch.nn.Linear(4, 2))
+def test_frozen_stages_are_applied_to_every_batch_of_a_large_set(rows, monkeypatch):
+    monkeypatch.setattr("niphash.training.streams.KEPT_BYTES", 0)
+    batches = DescriptorBatches(FitData(rows), 100, seed=0, below=torch.nn.Linear(4, 2))
     batch = next(iter(batches.train_dataloader()))
     passed = batches.on_after_batch_transfer(batch, 0)
     assert passed.shape == (100, 2)
     assert not passed.requires_grad
     assert torch.equal(passed, batches.below(batch))
-    assert DescriptorBatches(rows, 100, seed=0).on_after_batch_transfer(batch, 0) is batch
+    assert DescriptorBatches(FitData(rows), 100, seed=0).on_after_batch_transfer(batch, 0) is batch
 
 
 class Recorded(torch.nn.Linear):
@@ -164,16 +166,55 @@ class Mean(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def test_frozen_stages_are_brought_back_from_the_device(rows):
+def test_frozen_stages_are_applied_once_to_a_small_set(rows):
+    below = torch.nn.Linear(4, 2)
+    batches = DescriptorBatches(FitData(rows), 100, seed=0, below=below)
+    assert batches.below is None
+    with torch.no_grad():
+        torch.testing.assert_close(
+            torch.from_numpy(batches.stream.descriptors), below(torch.from_numpy(rows))
+        )
+    batch = next(iter(batches.train_dataloader()))
+    assert batch.shape == (100, 2)
+    assert batches.on_after_batch_transfer(batch, 0) is batch
+
+
+def test_the_fingerprint_tells_data_and_frozen_stages_apart(rows):
+    below, other = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
+    found = [
+        DescriptorBatches(FitData(data), 100, seed=0, below=stage).fingerprint
+        for data, stage in ((rows, None), (rows + 1, None), (rows, below), (rows, other), (rows, below))
+    ]
+    assert len(set(found)) == 4
+    assert found[2] == found[4]
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 2**20])
+def test_held_out_rows_are_seen_in_order_behind_the_frozen_stages(rows, monkeypatch, kept_bytes):
+    monkeypatch.setattr("niphash.training.streams.KEPT_BYTES", kept_bytes)
+    below = torch.nn.Linear(4, 2)
+    held_out = rows[:300] + 1
+    batches = DescriptorBatches(FitData(rows, held_out=held_out), 100, seed=0, below=below)
+    seen = torch.cat([batches.on_after_batch_transfer(batch, 0) for batch in batches.val_dataloader()])
+    with torch.no_grad():
+        torch.testing.assert_close(seen, below(torch.from_numpy(held_out)))
+    assert DescriptorBatches(FitData(rows), 100, seed=0).val_dataloader() == []
+
+
+def test_frozen_stages_are_brought_back_from_the_device(rows, monkeypatch):
     # without a GPU, only the calls can be seen: each batch takes the stage along, the end brings it back
+    monkeypatch.setattr("niphash.training.streams.KEPT_BYTES", 0)
     below = Recorded(4, 2)
-    fit_module(Mean(), DescriptorBatches(rows, 500, seed=0, below=below), None, "mean", 1, {})
+    batches = DescriptorBatches(FitData(rows), 500, seed=0, below=below)
+    below.done = ()
+    fit_module(Mean(), batches, None, "mean", 1)
     assert below.done == ("to cpu", "forward") * 2 + ("to cpu",)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_after_a_fit_on_a_gpu_everything_is_on_the_cpu(rows):
+def test_after_a_fit_on_a_gpu_everything_is_on_the_cpu(rows, monkeypatch):
+    monkeypatch.setattr("niphash.training.streams.KEPT_BYTES", 0)
     below, module = torch.nn.Linear(4, 2), Mean()
     trainer = partial(pl.Trainer, accelerator="gpu", devices=1, logger=False, enable_checkpointing=False)
-    fit_module(module, DescriptorBatches(rows, 500, seed=0, below=below), trainer, "mean", 1, {})
+    fit_module(module, DescriptorBatches(FitData(rows), 500, seed=0, below=below), trainer, "mean", 1)
     assert {p.device.type for p in (*below.parameters(), *module.parameters())} == {"cpu"}

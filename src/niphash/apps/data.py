@@ -4,6 +4,7 @@ from pathlib import Path
 
 from niphash.config import compose, conf_dir
 from niphash.pipeline.catalogue import catalogue, prepare, verify
+from niphash.plain import printable
 
 
 def data_dir() -> Path:
@@ -31,9 +32,10 @@ def prepare_data(name: str, root: str | None) -> None:
 
 def verify_data(name: str, root: str | None) -> None:
     """Print what is missing, extra or unreadable; exit status 1 where there is anything."""
-    findings = verify(name, conf_dir(), data_dir(), _path(root))
+    findings, summary = verify(name, conf_dir(), data_dir(), _path(root))
     for finding in findings:
-        print(f"{finding.kind}: {finding.name} ({finding.detail})")
+        print(printable(f"{finding.kind}: {finding.name} ({finding.detail})"))
+    print(f"{name}: {summary}")
     print(
         f"{name}: {len(findings)} findings" if findings else f"{name}: nothing missing, extra or unreadable"
     )

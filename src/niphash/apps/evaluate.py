@@ -1,24 +1,33 @@
-"""``python evaluate.py``, ``niphash evaluate``: measure a trained model, a foreign ranking, or two runs."""
+"""``python evaluate.py``, ``niphash evaluate``: a trained model, a foreign ranking, runs side by side."""
 
 import hydra
 from omegaconf import DictConfig
 
-from niphash.apps.session import data_nodes, run_folder, user_errors
+from niphash.apps.session import check_data_choice, choices, run_folder, user_errors
 from niphash.config import conf_dir
+from niphash.errors import InputError
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Evaluate ``model=``, ``ranking=`` or ``compare=``."""
     with user_errors():
+        check_data_choice()
+        from niphash.model import load
         from niphash.pipeline import evaluating
+        from niphash.pipeline.run import assemble
 
+        run = assemble(cfg, run_folder(), choices())
         if cfg.compare is not None:
-            evaluating.compare_runs(list(cfg.compare), run_folder(), int(cfg.seed))
+            evaluating.compare_runs(list(cfg.compare), run.folder, run.seed, cfg.reference)
         elif cfg.ranking is not None:
-            evaluating.evaluate_ranking(cfg, run_folder(), data_nodes(cfg))
+            evaluating.evaluate_ranking(run, cfg.ranking)
+        elif cfg.model is not None:
+            evaluating.evaluate_model(run, load(cfg.model, trust=cfg.trust))
         else:
-            evaluating.evaluate_model(cfg, run_folder(), data_nodes(cfg))
+            raise InputError(
+                "name a trained model, model=<run folder>/model (or ranking=<file>, or compare=[a,b])"
+            )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """What the two Hydra programs share: run folder, several data sets, errors in one sentence."""
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from niphash.config import compose
 from niphash.errors import InputError
 from niphash.plain import printable
 
@@ -18,6 +16,9 @@ INPUT_ERROR, INTERRUPTED = 2, 130
 @contextmanager
 def user_errors() -> Iterator[None]:
     """End the program with one sentence, and without a traceback, where the user can mend it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show ends no run
+            stream.reconfigure(errors="backslashreplace")
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it reports which build it loads
     try:
         yield
@@ -40,15 +41,24 @@ def run_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def data_nodes(cfg: DictConfig) -> list[DictConfig]:
-    """Return the configuration of each data set asked for: one, or several with ``data=[a,b]``."""
+def choices() -> dict[str, str]:
+    """Return the choice of each group of the running Hydra job (``{"hashing": "itq", ...}``)."""
     from hydra.core.hydra_config import HydraConfig
 
-    hydra_cfg = HydraConfig.get()
-    asked = [o.removeprefix("data=") for o in hydra_cfg.overrides.task if o.startswith("data=[")]
-    if not asked:
-        return [cfg.data]
-    others = [o for o in hydra_cfg.overrides.task if not o.startswith("data=")]
-    names = [name.strip() for name in asked[-1].strip("[]").split(",")]
-    program = str(hydra_cfg.job.config_name)
-    return [compose([*others, f"data={name}"], program).data for name in names]
+    return {str(group): str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}
+
+
+def check_data_choice() -> None:
+    """Refuse ``data=[a,b]``, which Hydra would merge into one.
+
+    Raises:
+        InputError: says how several data sets are measured on.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    for override in HydraConfig.get().overrides.task:
+        if override.startswith("data=["):
+            names = override.removeprefix("data=")
+            raise InputError(
+                f"{override}: one data set is chosen by data; measure on several by eval_data={names}"
+            )

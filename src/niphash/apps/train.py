@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from niphash.apps.session import data_nodes, run_folder, user_errors
+from niphash.apps.session import check_data_choice, choices, run_folder, user_errors
 from niphash.config import conf_dir
 
 
@@ -11,18 +11,20 @@ from niphash.config import conf_dir
 def main(cfg: DictConfig) -> None:
     """Train and measure one model, train a classifier, or answer a question of the papers."""
     with user_errors():
-        if cfg.study is not None:
-            from niphash.config import build
+        check_data_choice()
+        from niphash.pipeline.run import assemble
 
-            build(cfg.study, _partial_=True)(cfg=cfg).write(run_folder())
+        run = assemble(cfg, run_folder(), choices())
+        if cfg.study is not None:
+            run.part("study")(run).write(run.folder)
         elif cfg.stage == "classifier":
             from niphash.pipeline.classifying import run_classifier
 
-            run_classifier(cfg, run_folder())
+            run_classifier(run)
         else:
             from niphash.pipeline.training import train
 
-            train(cfg, run_folder(), data_nodes(cfg))
+            train(run)
 
 
 if __name__ == "__main__":

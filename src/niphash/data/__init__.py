@@ -10,6 +10,7 @@ __getattr__, __all__ = exports(
         "task": ("Relevance", "RetrievalTask"),  # database, queries, what is relevant
         "dataset": ("DataSet",),  # the contract of a data set
         "sets.folder": ("FolderData",),  # the user's own photos
+        "sets.held_out_views": ("HeldOutViews",),  # what constants are chosen on
         "sets.sample": ("SampleData",),  # drawn at first use, no network
         "sets.landmarks": ("LandmarkData",),  # Oxford5k, Paris6k
         "sets.revisited": ("RevisitedData",),  # ROxford, RParis

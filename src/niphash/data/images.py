@@ -1,6 +1,5 @@
 """Image sets: which photos there are, and how one is read."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from niphash.data.checksums import combined, content_checksum
 from niphash.data.decode import Box, UnreadableImage, pixel_box, read_photo, upright_rgb
-from niphash.data.survey import Survey, look_through
+from niphash.data.survey import Survey, look_through, user_path
 from niphash.errors import InputError
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "UnreadableImage",
     "View",
     "as_image_set",
-    "checksums",
     "crop",
     "read_image",
 ]
@@ -92,13 +91,12 @@ class ImageSet:
         Raises:
             UnreadableImage: the file cannot be read.
         """
-        digest = hashlib.blake2b(_content(self.sources[index], self.ids[index]), digest_size=16)
+        content = content_checksum(self.sources[index], self.ids[index])
         box = self.boxes[index] if self.boxes is not None else None
-        if box is not None:
-            digest.update(repr(tuple(box)).encode())
+        seen = b"" if box is None else repr(tuple(box)).encode()
         if self.view is not None:
-            digest.update(f"{self.view.key}|{self._number(index)}".encode())
-        return digest.hexdigest()
+            seen += f"{self.view.key}|{self._number(index)}".encode()
+        return (combined(content, seen) if seen else content).hex()
 
     def subset(self, indices: Iterable[int]) -> "ImageSet":
         """Return the images at ``indices``, in that order, each seen through the view as before."""
@@ -141,12 +139,12 @@ class ImageSet:
         Raises:
             InputError: ``root`` does not exist, is no folder, or holds no photo.
         """
-        root = Path(root)
+        root = user_path(root)
         if not root.is_dir():
             raise InputError(f"{root}: no such folder; name a folder that holds photos")
         paths, survey = look_through(root, known)
         if not paths:
-            raise InputError(f"{root}: no image in this folder ({survey.summary()})")
+            raise InputError(f"{root}: no image in this folder{survey.aside()}")
         return cls(tuple(path.relative_to(root).as_posix() for path in paths), tuple(paths), survey=survey)
 
 
@@ -195,17 +193,6 @@ def _no_picture(value: object) -> InputError:
     )
 
 
-def checksums(images: ImageSet) -> np.ndarray:
-    """Return uint8 [N, 16]: what identifies each photo's file; unreadable files are left out."""
-    rows = []
-    for index in range(len(images)):
-        try:
-            rows.append(np.frombuffer(bytes.fromhex(images.checksum(index)), np.uint8))
-        except UnreadableImage:
-            continue
-    return np.stack(rows) if rows else np.empty((0, 16), np.uint8)
-
-
 def read_image(source: Path | Image.Image, image_id: str, box: Box | None = None) -> Image.Image:
     """Return ``source`` as an upright RGB image, see :func:`niphash.data.decode.read_photo`.
 
@@ -224,12 +211,3 @@ def crop(image: Image.Image, box: Box, image_id: str) -> Image.Image:
         UnreadableImage: the box misses the image.
     """
     return image.crop(pixel_box(box, image.size, image_id))
-
-
-def _content(source: Path | Image.Image, image_id: str) -> bytes:
-    if isinstance(source, Image.Image):
-        return f"{source.size}".encode() + source.tobytes()
-    try:
-        return source.read_bytes()
-    except OSError as error:
-        raise UnreadableImage(image_id, f"cannot be read ({error.strerror})") from error

@@ -24,7 +24,7 @@ class Objects(NamedTuple):
 
 
 def find_objects(names: Sequence[str], where: str) -> Objects:
-    """Tell the object of each photo: the first folder of its path, below ``train/``, ``val/`` where these are.
+    """Tell the object of each photo: the first folder of its path, or the second below ``train/``, ``val/``.
 
     A folder of one name in several splits is one object.
 

@@ -10,16 +10,19 @@ from pathlib import Path
 from niphash.data.decode import AVIF_REMEDY, HEIF_REMEDY, is_photo, reads_avif, reads_heif
 from niphash.errors import InputError
 
+
+def _suffixes(names: str) -> frozenset[str]:
+    return frozenset(f".{name}" for name in names.split())
+
+
 #: A file of one of these is a photo until it is read; all other files are looked into.
-PHOTO_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm".split()
-)
-HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
-AVIF_SUFFIXES = frozenset({".avif", ".avifs"})
+PHOTO_SUFFIXES = _suffixes("jpg jpeg jpe jfif mpo png webp bmp dib gif tif tiff ppm pgm pbm pnm")
+HEIF_SUFFIXES = _suffixes("heic heif hif heics heifs")
+AVIF_SUFFIXES = _suffixes("avif avifs")
 #: Pictures that nothing here reads. Camera raw files begin like TIFF, but what is found there is a thumbnail.
-UNREAD_SUFFIXES = frozenset(
-    ".dng .nef .nrw .cr2 .cr3 .crw .arw .srf .sr2 .orf .rw2 .pef .raf .srw .x3f .3fr .iiq .erf .kdc .mrw .rwl"
-    " .jxl .jp2 .j2k .jpx .psd .psb .svg .xcf .ai .eps .exr .hdr .ico .icns .tga".split()
+UNREAD_SUFFIXES = _suffixes(
+    "dng nef nrw cr2 cr3 crw arw srf sr2 orf rw2 pef raf srw x3f 3fr iiq erf kdc mrw rwl "
+    "jxl jp2 j2k jpx psd psb svg xcf ai eps exr hdr ico icns tga"
 )
 #: Folders in which systems keep thumbnails, deleted files and copies (names in lower case).
 SYSTEM_FOLDERS = frozenset(
@@ -71,6 +74,10 @@ class Survey:
         """Return a sentence on the pictures left out, none where there are none."""
         return (f"left out: {_listed(list(self.left_out.items()))}",) if self.left_out else ()
 
+    def aside(self) -> str:
+        """Return the summary in brackets, for an error; nothing where there is nothing to say."""
+        return f" ({self.summary()})" if self.left_out or self.others else ""
+
     def leaving_out(self, kind: str, count: int) -> "Survey":
         """Return the survey after ``count`` of its photos were left out because of ``kind``."""
         if not count:
@@ -83,6 +90,11 @@ def kind_of(reason: str) -> str:
     """Return the kind of a reason for which a photo cannot be read: ``truncated``, ``damaged``, ``empty``."""
     text = reason.removeprefix("is ")
     return text if "(install" in text else text.partition(" (")[0].partition(", ")[0]
+
+
+def user_path(text: Path | str) -> Path:
+    """Return the path that a user wrote; a ``~`` that the shell left alone becomes the home folder."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails for a user it does not know
 
 
 def look_through(root: Path, known: Iterable[str] = ()) -> tuple[list[Path], Survey]:
@@ -111,7 +123,7 @@ def look_through(root: Path, known: Iterable[str] = ()) -> tuple[list[Path], Sur
         elif os.fspath(path) not in aside:
             others[_plain(path.suffix.lower(), "without suffix", "of other kinds")] += 1
     photos.sort(key=os.fspath)
-    return photos, Survey(len(photos), dict(sorted(left_out.items())), dict(others.most_common()))
+    return photos, Survey(len(photos), dict(sorted(left_out.items())), dict(sorted(others.items())))
 
 
 def image_files(root: Path) -> list[Path]:
@@ -174,7 +186,7 @@ def walk_files(root: Path, left_out: Counter[str] | None = None) -> Iterator[Pat
 def _entries(folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]] | None:
     """Return what is in a folder, by name; ``None`` when it has been entered before."""
     try:
-        status = os.stat(folder)
+        status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
             return None
         seen.add((status.st_dev, status.st_ino))

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from niphash.data.images import ImageSet
 
@@ -65,6 +67,12 @@ class RetrievalTask:
             ):
                 raise ValueError("a relevant index lies outside the database")
 
+    def own_photos(self) -> np.ndarray:
+        """Return which database image each query is, whole or by its box, int64 [Q]; -1 for none."""
+        # Paths are equal when they name one file; pictures in memory are one when they are the same object.
+        numbers = {_identity(source): i for i, source in enumerate(self.database.sources)}
+        return np.array([numbers.get(_identity(source), -1) for source in self.queries.sources], np.int64)
+
     def with_queries(self, rows: Iterable[int]) -> "RetrievalTask":
         """Return the same task with the queries at ``rows`` only, in that order."""
         rows = list(rows)
@@ -92,3 +100,7 @@ def empty_query_notes(
         for name, count in counts.items()
         if count
     )
+
+
+def _identity(source: Path | Image.Image) -> Path | int:
+    return source if isinstance(source, Path) else id(source)

@@ -29,7 +29,7 @@ def refuse_links(folder: Path, *paths: Path) -> None:
 
 
 def write_whole(path: Path, content: str) -> None:
-    """Write a text file in UTF-8: a reader sees the old one or the new one, and a link in its place is replaced.
+    """Write a text file in UTF-8: a reader sees the old or the new one; a link in its place is replaced.
 
     Raises:
         OSError: it cannot be written.

@@ -1,14 +1,17 @@
-"""Stages after a describer: centring, PCA whitening."""
+"""Stages after a describer: centring, PCA whitening, whitening learned from views."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from niphash.data.images import ImageSet
+from niphash.data.pictures.views import RandomView
 from niphash.descriptors.describer import (
     ComposedDescriber,
     Described,
@@ -20,6 +23,12 @@ from niphash.descriptors.describer import (
 )
 from niphash.descriptors.pca import fit_pca
 from niphash.errors import InputError
+from niphash.options import check_number
+from niphash.training.fit_data import FitData
+from niphash.training.rows import sample_numbers
+from niphash.training.view_whitening import fit_view_whitening
+
+log = logging.getLogger(__name__)
 
 
 class Stage(ABC):
@@ -27,10 +36,16 @@ class Stage(ABC):
 
     #: Components of a descriptor afterwards; ``None``: as many as before.
     dim: int | None = None
+    #: How many random views of each photo :meth:`fit` learns from, beside the photo; 0: none.
+    views: int = 0
+
+    def photos(self, count: int) -> int:
+        """Return how many of ``count`` fit photos :meth:`fit` learns from."""
+        return count
 
     @abstractmethod
-    def fit(self, descriptors: np.ndarray) -> None:
-        """Fit on float32 [N, D]."""
+    def fit(self, data: FitData) -> None:
+        """Fit on float32 rows [N, D]; where :attr:`views` is not 0, each photo is paired with its views."""
 
     @abstractmethod
     def __call__(self, descriptors: np.ndarray) -> np.ndarray:
@@ -64,9 +79,9 @@ class Centring(Stage):
     def __init__(self) -> None:
         self.mean: torch.Tensor | None = None
 
-    def fit(self, descriptors: np.ndarray) -> None:
-        """Fit on float32 [N, D]."""
-        self.mean = torch.from_numpy(descriptors.mean(0, dtype=np.float64).astype(np.float32))
+    def fit(self, data: FitData) -> None:
+        """Fit on float32 rows [N, D]."""
+        self.mean = torch.from_numpy(np.asarray(data.rows).mean(0, dtype=np.float64).astype(np.float32))
 
     def __call__(self, descriptors: np.ndarray) -> np.ndarray:
         """Return float32 [N, D], L2-normalised, of float32 [N, D]."""
@@ -96,35 +111,19 @@ class Centring(Stage):
         return {"stage": "centring"}
 
 
-class PCAWhitening(Stage):
-    """Projection onto principal axes, each divided by its standard deviation, then L2.
-
-    Jegou & Chum (ECCV 2012, section 3): it lowers the weight of components that always occur together.
+class Projection(Stage):
+    """Projection of x - mean onto axes, then L2; a sub-class learns mean and axes, and scales them.
 
     Args:
         dim: Components that are kept.
-        power: Exponent of the variance that divides a component: 0.5 whitens, 0 only rotates and reduces.
-        floor: Variances below this fraction of the largest count as this fraction, so that noise stays small.
     """
 
     dim: int
 
-    def __init__(self, dim: int = 256, power: float = 0.5, floor: float = 1e-4) -> None:
-        if dim < 1:
-            raise InputError(f"whitening.dim={dim}: give 1 or more")
-        self.dim, self.power, self.floor = int(dim), float(power), float(floor)
+    def __init__(self, dim: int) -> None:
+        self.dim = check_number("dim", dim, least=1, whole=True, group="whitening")
         self.mean: torch.Tensor | None = None
         self.axes: torch.Tensor | None = None
-
-    def fit(self, descriptors: np.ndarray) -> None:
-        """Fit on float32 [N, D].
-
-        Raises:
-            InputError: ``dim`` is more than D or N - 1.
-        """
-        principal = fit_pca(descriptors, self.dim, "whitening.dim")
-        variances = principal.variances.clamp(min=self.floor * float(principal.variances[0]))
-        self.mean, self.axes = principal.mean, principal.axes / variances[:, None].pow(self.power)
 
     def __call__(self, descriptors: np.ndarray) -> np.ndarray:
         """Return float32 [N, dim], L2-normalised, of float32 [N, D]."""
@@ -148,10 +147,105 @@ class PCAWhitening(Stage):
             raise InputError(f"the stored whitening is not one to whitening.dim={self.dim}")
         self.mean, self.axes = mean.float(), axes.float()
 
+
+class PCAWhitening(Projection):
+    """Projection onto principal axes, each divided by its standard deviation, then L2.
+
+    Jegou & Chum (ECCV 2012, section 3): it lowers the weight of components that always occur together.
+
+    Args:
+        dim: Components that are kept.
+        power: Exponent of the variance that divides a component: 0.5 whitens, 0 only rotates and reduces.
+        floor: Variances below this fraction of the largest count as this fraction, so that noise stays small.
+    """
+
+    def __init__(self, dim: int = 256, power: float = 0.5, floor: float = 1e-4) -> None:
+        super().__init__(dim)
+        self.power, self.floor = float(power), float(floor)
+
+    def fit(self, data: FitData) -> None:
+        """Fit on float32 rows [N, D].
+
+        Raises:
+            InputError: ``dim`` is more than D or N - 1.
+        """
+        principal = fit_pca(np.asarray(data.rows), self.dim, "whitening.dim")
+        variances = principal.variances.clamp(min=self.floor * float(principal.variances[0]))
+        self.mean, self.axes = principal.mean, principal.axes / variances[:, None].pow(self.power)
+
     @property
     def config(self) -> dict[str, Any]:
         """Plain values that determine the output; all the others are in the tensors."""
         return {"stage": "pca", "dim": self.dim}
+
+
+class ViewWhitening(Projection):
+    """Projection onto the directions in which photos differ most beside how much views change them, then L2.
+
+    See :func:`niphash.training.view_whitening.fit_view_whitening`, which ``hashing=niphash`` shares. What
+    views vary by is 1 along every axis; what photos differ by is largest along the first.
+
+    Args:
+        dim: Directions that are kept.
+        views: Random views of each fit photo.
+        fit_limit: Photos and views together, at most; so many photos are described again through views.
+        rank: Principal components of the fit descriptors that it is learned in.
+        shrinkage: Of the covariance of views towards a multiple of the identity, above 0 and up to 1.
+        neighbours: Length of a photo's list of mutual neighbours; 0 learns from views alone.
+        significance: How much more similar than chance neighbours must be, in robust standard deviations.
+    """
+
+    def __init__(
+        self,
+        dim: int = 128,
+        views: int = 2,
+        fit_limit: int = 4096,
+        rank: int = 2048,
+        shrinkage: float = 0.5,
+        neighbours: int = 8,
+        significance: float = 6.0,
+    ) -> None:
+        super().__init__(dim)
+        check = partial(check_number, group="whitening")
+        self.views = check("views", views, least=1, whole=True)
+        self.fit_limit = check("fit_limit", fit_limit, least=2 * (1 + views), whole=True)
+        self.rank = check("rank", rank, least=dim, whole=True)
+        self.shrinkage = check("shrinkage", shrinkage, above=0, most=1)
+        self.neighbours = check("neighbours", neighbours, least=0, whole=True)
+        self.significance = check("significance", significance, least=0)
+
+    def photos(self, count: int) -> int:
+        """Return how many of ``count`` fit photos are within ``fit_limit`` with their views."""
+        return min(count, self.fit_limit // (1 + self.views))
+
+    def fit(self, data: FitData) -> None:
+        """Fit on float32 rows [N, D], each photo paired with its views.
+
+        Raises:
+            InputError: too few photos, or fewer directions in which they differ than ``dim``.
+        """
+        found = fit_view_whitening(
+            data,
+            dim=self.dim,
+            rank=self.rank,
+            shrinkage=self.shrinkage,
+            neighbours=self.neighbours,
+            significance=self.significance,
+            limit=data.count,
+            seed=0,
+        )
+        if found.axes.shape[1] < self.dim:
+            raise InputError(
+                f"whitening.dim={self.dim} is more than the {found.axes.shape[1]} directions in which "
+                f"{found.groups} fit photos and their views differ; give fewer, or more photos (fit.root)"
+            )
+        self.mean, self.axes = torch.from_numpy(found.mean), torch.from_numpy(found.axes.T.copy())
+        log.info("whitening=views: %d photos, %d pairs of neighbours", found.groups, found.neighbours)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Plain values that determine the output; all the others are in the tensors."""
+        return {"stage": "views", "dim": self.dim}
 
 
 class StagedDescriber(ComposedDescriber):
@@ -161,7 +255,7 @@ class StagedDescriber(ComposedDescriber):
         describer: Photo to descriptor.
         stages: Descriptor to descriptor; at least one.
         fit_images: The stages are fitted on so many photos at most, drawn at random.
-        seed: Of that draw.
+        seed: Seed of that draw and of the random views.
     """
 
     def __init__(
@@ -185,21 +279,56 @@ class StagedDescriber(ComposedDescriber):
     def fit(self, images: ImageSet) -> None:
         """Fit the describer, then each stage on what the one before it gives for these photos.
 
+        Random views are described for the stages that learn from them.
+
         Raises:
             InputError: no photo can be read, too few for a stage, or NaN in a descriptor.
         """
         self.describer.fit(images)
         rows = np.random.default_rng(self.seed).permutation(len(images))[: self.fit_images]
-        drawn, report = images.subset(np.sort(rows).tolist()), DescribeReport()
-        descriptors = self.describer.describe(drawn, report)
-        read = np.setdiff1d(np.arange(len(drawn)), [skipped.row for skipped in report.skipped])
-        if not len(read):
-            raise InputError(f"{unreadable(report.skipped, len(drawn))}; give other photos (fit.root)")
-        descriptors = descriptors[read]
-        check_finite(descriptors, [drawn.ids[row] for row in read])
-        for stage in self.stages:
-            stage.fit(descriptors)
+        drawn = images.subset(np.sort(rows).tolist())
+        read, descriptors = self._describe(drawn)
+        photos = drawn.subset(read.tolist())
+        for number, stage in enumerate(self.stages):
+            chosen = sample_numbers(len(photos), stage.photos(len(photos)), self.seed)
+            rows = descriptors[chosen]
+            data = FitData(rows)
+            if stage.views:
+                seen = photos.subset(chosen.tolist())
+                data = self._with_views(seen, rows, stage.views, self.stages[:number])
+            stage.fit(data)
             descriptors = stage(descriptors)
+
+    def _describe(self, images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows int64 [N] of photos that can be read, and their descriptors before any stage."""
+        report = DescribeReport()
+        descriptors = self.describer.describe(images, report)
+        read = np.setdiff1d(np.arange(len(images)), [skipped.row for skipped in report.skipped])
+        if not len(read):
+            raise InputError(f"{unreadable(report.skipped, len(images))}; give other photos (fit.root)")
+        check_finite(descriptors[read], [images.ids[row] for row in read])
+        return read, descriptors[read]
+
+    def _with_views(
+        self, photos: ImageSet, descriptors: np.ndarray, views: int, stages: Sequence[Stage]
+    ) -> FitData:
+        """Return descriptors [N, D] of photos, followed by those of ``views`` random views of each.
+
+        Args:
+            photos: N photos.
+            descriptors: Theirs, after ``stages``.
+            views: How many of each.
+            stages: Those that come before the one to be fitted.
+        """
+        parts, pairs = [descriptors], []
+        for copy in range(views):
+            read, seen = self._describe(photos.with_view(RandomView(self.seed, copy)))
+            for stage in stages:
+                seen = stage(seen)
+            start = sum(map(len, parts))
+            pairs.append(np.stack([read, np.arange(start, start + len(read))], axis=1))
+            parts.append(seen)
+        return FitData(np.concatenate(parts), np.concatenate(pairs))
 
     def batches(self, images: ImageSet) -> Iterator[Described]:
         """Describe ``images`` batch by batch, in order, reading each photo once."""

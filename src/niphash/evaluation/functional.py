@@ -121,9 +121,32 @@ def precision_at(groups: TieGroups, k: int) -> np.ndarray:
     return _no_empty(groups, _hits(groups, k) / k)
 
 
+def hit_rate_at(groups: TieGroups, k: int) -> np.ndarray:
+    """Return whether a relevant image stands in the first k of each query, float64 [Q] in [0, 1].
+
+    Its mean over queries is the cumulative match characteristic (CMC) at rank k. With ties it is the chance
+    that one of the r relevant images of the first tie takes one of its first m places, the ones above rank k:
+    1 - C(t - r, m) / C(t, m).
+    """
+    _check_depth(k)
+    first = np.flatnonzero(np.diff(groups.query, prepend=-1) != 0)
+    n, t, r = (x[first] for x in (groups.nearer, groups.tied, groups.relevant))
+    inside = np.clip(k - n, 0, t)
+    fewer, more = np.minimum(inside, r), np.maximum(inside, r)  # m and r may change places in the quotient
+    missed = np.ones(len(first))
+    for j in range(fewer.max(initial=0)):
+        missed *= np.where(j < fewer, np.maximum(t - more - j, 0) / np.maximum(t - j, 1), 1.0)
+    value = np.zeros(len(groups.total))
+    value[groups.query[first]] = 1 - missed
+    return _no_empty(groups, value)
+
+
 def ukb_score(groups: TieGroups) -> np.ndarray:
-    """Return 4 x recall@4 of each query, float64 [Q] in [0, 4] (Nister & Stewenius, CVPR 2006)."""
-    return 4 * recall_at(groups, 4)
+    """Return 4 x recall@4 of each query, float64 [Q] in [0, 4] (Nister & Stewenius, CVPR 2006).
+
+    It is a score of objects with four photos: NaN for a query that has not exactly four relevant images.
+    """
+    return np.where(groups.total == 4, 4 * recall_at(groups, 4), np.nan)
 
 
 def revisited_precision_at(groups: TieGroups, k: int) -> np.ndarray:
@@ -191,9 +214,13 @@ def _group(query: np.ndarray, nearer: np.ndarray, tied: np.ndarray, total: np.nd
 
 def _hits(groups: TieGroups, k: int) -> np.ndarray:
     """Return the expected number of relevant images among the first k of each query, float64 [Q]."""
+    _check_depth(k)
+    return _per_query(groups, groups.relevant * np.clip(k - groups.nearer, 0, groups.tied) / groups.tied)
+
+
+def _check_depth(k: int) -> None:
     if k < 1:
         raise InputError(f"k={k}; count at least the first image")
-    return _per_query(groups, groups.relevant * np.clip(k - groups.nearer, 0, groups.tied) / groups.tied)
 
 
 def _per_query(groups: TieGroups, values: np.ndarray) -> np.ndarray:

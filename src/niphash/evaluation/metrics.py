@@ -1,6 +1,6 @@
-"""The metrics of :mod:`niphash.evaluation.functional` as torchmetrics, for queries spread over processes."""
+"""Values per query as torchmetrics, exact in one process and when the queries are spread over several."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,16 +9,22 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from niphash.data.task import AveragePrecision
-from niphash.evaluation import functional
 from niphash.evaluation.functional import TieGroups
+from niphash.evaluation.intervals import clusters_of_links
+
+#: A metric of :mod:`niphash.evaluation.functional`: the value of each query, float64 [Q].
+Score = Callable[[TieGroups], np.ndarray]
 
 
-class QueryMetric(Metric, ABC):
+class QueryMetric(Metric):
     """Mean over queries of a value per query.
 
     State is the value and the number of each query. A query that several processes saw (samplers repeat the
-    last samples to make shares equal) counts once; a query with no relevant image does not count.
+    last samples to make shares equal) counts once; a query with the value NaN does not count.
+
+    Args:
+        score: The value of each query.
+        kwargs: Options of :class:`torchmetrics.Metric`.
     """
 
     higher_is_better = True
@@ -27,14 +33,11 @@ class QueryMetric(Metric, ABC):
     values: list[Tensor]
     queries: list[Tensor]
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, score: Score, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.score = score
         self.add_state("values", default=[], dist_reduce_fx="cat")
         self.add_state("queries", default=[], dist_reduce_fx="cat")
-
-    @abstractmethod
-    def score(self, groups: TieGroups) -> np.ndarray:
-        """Return the value of each query, float64 [Q], NaN where none is relevant."""
 
     def update(self, groups: TieGroups, queries: np.ndarray) -> None:
         """Take in Q queries, whose numbers in the whole task are ``queries`` int64 [Q]."""
@@ -42,68 +45,49 @@ class QueryMetric(Metric, ABC):
         self.queries.append(torch.as_tensor(queries, dtype=torch.int64, device=self.device))
 
     def compute(self) -> Tensor:
-        """Return the mean, float64; NaN when no query has a relevant image."""
-        return self._values_by_number().nanmean()
+        """Return the mean, float64; NaN when no query counts."""
+        return torch.as_tensor(self._values_by_number(), device=self.device).nanmean()
 
     def per_query(self) -> np.ndarray:
         """Return the values of all queries of all processes, float64 [Q], ordered by number."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self.sync_on_compute):
-            return self._values_by_number().cpu().numpy()
+            return self._values_by_number()
 
-    def _values_by_number(self) -> Tensor:
-        values, queries = dim_zero_cat(self.values), dim_zero_cat(self.queries)
-        order = torch.argsort(queries, stable=True)
-        queries = queries[order]
-        first = torch.ones_like(queries, dtype=torch.bool)
-        first[1:] = queries[1:] != queries[:-1]
-        return values[order][first]
+    def _values_by_number(self) -> np.ndarray:
+        values, queries = (dim_zero_cat(state).cpu().numpy() for state in (self.values, self.queries))
+        return values[np.unique(queries, return_index=True)[1]]
 
 
-class MeanAveragePrecision(QueryMetric):
-    """mAP; ``convention`` is ``finite`` or ``trapezoid``."""
+class QueryClusters(Metric):
+    """The cluster of each query, see :func:`niphash.evaluation.intervals.query_clusters`.
 
-    def __init__(self, convention: AveragePrecision = "finite", **kwargs: Any) -> None:
+    State is the number of each query and the pairs of queries and photos: two queries of two processes may
+    share a photo.
+    """
+
+    full_state_update = False
+    queries: list[Tensor]
+    links: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.convention: AveragePrecision = convention
+        self.add_state("queries", default=[], dist_reduce_fx="cat")
+        self.add_state("links", default=[], dist_reduce_fx="cat")
 
-    def score(self, groups: TieGroups) -> np.ndarray:
-        """Return average precisions."""
-        return functional.average_precision(groups, self.convention)
+    def update(self, queries: np.ndarray, links: tuple[np.ndarray, np.ndarray]) -> None:
+        """Take in Q queries, ``queries`` int64 [Q] their numbers, and their photos.
 
+        Args:
+            queries: Numbers in the whole task.
+            links: int64 [L] and int64 [L], a row of ``queries`` and a photo for each pair.
+        """
+        rows, photos = links
+        pairs = np.stack([queries[rows], photos], axis=1)
+        self.queries.append(torch.as_tensor(queries, dtype=torch.int64, device=self.device))
+        self.links.append(torch.as_tensor(pairs, dtype=torch.int64, device=self.device))
 
-class UkbScore(QueryMetric):
-    """4 x recall@4, in [0, 4]."""
-
-    def score(self, groups: TieGroups) -> np.ndarray:
-        """Return 4 x recall@4."""
-        return functional.ukb_score(groups)
-
-
-class _AtRank(QueryMetric):
-    def __init__(self, k: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.k = k
-
-
-class RecallAt(_AtRank):
-    """Recall in the first ``k``."""
-
-    def score(self, groups: TieGroups) -> np.ndarray:
-        """Return recalls."""
-        return functional.recall_at(groups, self.k)
-
-
-class PrecisionAt(_AtRank):
-    """Precision in the first ``k``."""
-
-    def score(self, groups: TieGroups) -> np.ndarray:
-        """Return precisions."""
-        return functional.precision_at(groups, self.k)
-
-
-class RevisitedPrecisionAt(_AtRank):
-    """mP@k of the revisited Oxford and Paris protocol."""
-
-    def score(self, groups: TieGroups) -> np.ndarray:
-        """Return precisions down to the last relevant image."""
-        return functional.revisited_precision_at(groups, self.k)
+    def compute(self) -> Tensor:
+        """Return the cluster of all queries of all processes, int64 [Q], ordered by number."""
+        queries, links = (dim_zero_cat(state).cpu().numpy() for state in (self.queries, self.links))
+        clusters = clusters_of_links(np.unique(queries), *links.reshape(-1, 2).T)
+        return torch.as_tensor(clusters, device=self.device)

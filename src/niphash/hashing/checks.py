@@ -2,29 +2,14 @@
 
 from functools import partial
 
-import numpy as np
-
 from niphash import options
 from niphash.errors import InputError
+from niphash.training.rows import Rows
 
 check_choice = partial(options.check_choice, group="hashing")
-
-
 check_number = partial(options.check_number, group="hashing")
-
-
 check_numbers = partial(options.check_numbers, group="hashing")
-
-
-def check_bits(bits: int) -> int:
-    """Return ``bits`` when it is a positive multiple of 8.
-
-    Raises:
-        InputError: it is not.
-    """
-    if bits <= 0 or bits % 8:
-        raise InputError(f"bits={bits}: give a code length that is a positive multiple of 8, such as bits=64")
-    return bits
+check_bits = options.check_bits
 
 
 def check_dim(bits: int, dim: int) -> None:
@@ -45,9 +30,9 @@ def check_rank(bits: int, dim: int, count: int, method: str) -> None:
         )
 
 
-def check_shape(descriptors: np.ndarray, dim: int) -> None:
+def check_shape(descriptors: Rows, dim: int) -> None:
     """Raise unless ``descriptors`` are [N, dim] and ``dim`` is known, that is, the hasher is fitted."""
     if dim == 0:
         raise RuntimeError("fit or load this hasher before it encodes")
-    if descriptors.ndim != 2 or descriptors.shape[1] != dim:
+    if len(descriptors.shape) != 2 or descriptors.shape[1] != dim:
         raise InputError(f"descriptors of shape {descriptors.shape} do not fit a hasher of {dim} dimensions")

@@ -1,14 +1,14 @@
 """What every hashing method offers: float descriptors to packed binary codes."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    pass
 from niphash.errors import InputError
+from niphash.training.fit_data import FitData
+from niphash.training.rows import Rows
 from niphash.training.trainer import TrainerFactory
 
 
@@ -31,8 +31,10 @@ class Hasher(ABC):
 
     #: Length of a code; a positive multiple of 8.
     bits: int
-    #: Whether :meth:`fit` needs matching pairs (the Siamese stage).
+    #: Whether :meth:`fit` needs matching pairs.
     needs_pairs: bool = False
+    #: Whether :meth:`recenter` is to be called with the collection that is indexed.
+    recenters_on_index: bool = False
     #: The distances that codes can be searched by, the one that suits the method best first.
     distances: tuple[DistanceName, ...] = ("hamming",)
 
@@ -59,20 +61,14 @@ class Hasher(ABC):
         """
 
     @abstractmethod
-    def fit(
-        self,
-        descriptors: np.ndarray,
-        pairs: np.ndarray | None = None,
-        trainer: TrainerFactory | None = None,
-        validation: np.ndarray | None = None,
-    ) -> None:
+    def fit(self, data: FitData, trainer: TrainerFactory | None = None) -> None:
         """Fit on unlabelled descriptors.
 
         Args:
-            descriptors: float32 or float16 [N, D]; an array or a memory map (read in blocks).
-            pairs: int64 [P, 2], rows of ``descriptors`` that show the same thing; only some methods use it.
-            trainer: Makes the Lightning trainers of the learnable stages.
-            validation: Optional held-out descriptors, for logged curves only; never for choosing.
+            data: Descriptors (an array or a memory map, read in blocks), pairs where :attr:`needs_pairs`, and
+                held-out descriptors for logged curves and for stopping rules of the user.
+            trainer: Makes the Lightning trainers of the learnable stages; without one they train quietly on
+                the CPU and leave no checkpoint.
 
         Raises:
             InputError: too few descriptors, more bits than dimensions, NaN, ...
@@ -82,6 +78,19 @@ class Hasher(ABC):
     def encode(self, descriptors: np.ndarray) -> np.ndarray:
         """Return uint8 [N, bits // 8]: bit j is bit j % 8 (least significant first) of byte j // 8."""
 
+    def project(self, descriptors: np.ndarray) -> np.ndarray | None:
+        """Return float32 [N, bits] whose signs are the bits; ``None`` of a method whose bits are no signs."""
+        return None
+
+    def asymmetric_distances(self, descriptors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Return distances float32 [Q, N] of exact queries to codes, of a method whose bits are no signs.
+
+        Args:
+            descriptors: Queries, float [Q, D].
+            codes: uint8 [N, bits // 8] of :meth:`encode`.
+        """
+        raise NotImplementedError(f"codes of {type(self).__name__} know no such distance")
+
     @abstractmethod
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return everything learned, as tensors for a safetensors file."""
@@ -90,7 +99,7 @@ class Hasher(ABC):
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Take over what :meth:`state_dict` returned; afterwards :meth:`encode` works without a fit."""
 
-    def recenter(self, descriptors: np.ndarray) -> None:  # noqa: B027 - not every method has thresholds
+    def recenter(self, descriptors: Rows) -> None:  # noqa: B027 - not every method has thresholds
         """Move the bit thresholds to the mean of another collection, where the method has thresholds."""
 
     def log_config(self) -> dict[str, Any]:
@@ -103,13 +112,7 @@ class NoHashing(Hasher):
 
     bits = 0
 
-    def fit(
-        self,
-        descriptors: np.ndarray,
-        pairs: np.ndarray | None = None,
-        trainer: TrainerFactory | None = None,
-        validation: np.ndarray | None = None,
-    ) -> None:
+    def fit(self, data: FitData, trainer: TrainerFactory | None = None) -> None:
         """Fit nothing."""
 
     def encode(self, descriptors: np.ndarray) -> np.ndarray:

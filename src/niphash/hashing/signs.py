@@ -9,7 +9,8 @@ import torch
 from niphash.errors import InputError
 from niphash.hashing.checks import check_bits, check_number, check_shape
 from niphash.hashing.hasher import DistanceName, Hasher, pack_bits
-from niphash.training.rows import blocks, fit_mean, sample_rows
+from niphash.training.fit_data import FitData
+from niphash.training.rows import Rows, blocks, fit_mean, sample_rows
 from niphash.training.trainer import TrainerFactory
 
 
@@ -97,7 +98,7 @@ class CentredHasher(SignHasher):
             raise InputError(f"this model makes codes of {bits} bits, not bits={self.bits}")
         self.state = {key: value.clone() for key, value in state.items()}
 
-    def recenter(self, descriptors: np.ndarray) -> None:
+    def recenter(self, descriptors: Rows) -> None:
         """Centre on the mean of ``descriptors``, float [N, D]."""
         self.state["mean"] = torch.from_numpy(fit_mean(descriptors))
 
@@ -124,17 +125,11 @@ class ClosedFormHasher(CentredHasher):
             centred: float32 [N, D] fit descriptors less their mean, which may be overwritten.
         """
 
-    def fit(
-        self,
-        descriptors: np.ndarray,
-        pairs: np.ndarray | None = None,
-        trainer: TrainerFactory | None = None,
-        validation: np.ndarray | None = None,
-    ) -> None:
-        """See :meth:`Hasher.fit`; only ``descriptors`` are used."""
-        mean = fit_mean(descriptors)
-        self.check(descriptors.shape[1], len(descriptors))
-        centred = sample_rows(descriptors, self.fit_limit, self.seed) - mean
+    def fit(self, data: FitData, trainer: TrainerFactory | None = None) -> None:
+        """See :meth:`Hasher.fit`; only the rows are used."""
+        mean = fit_mean(data.rows)
+        self.check(data.dim, data.count)
+        centred = sample_rows(data.rows, self.fit_limit, self.seed) - mean
         self.load_state_dict({"mean": torch.from_numpy(mean), **self.solve(centred)})
 
 

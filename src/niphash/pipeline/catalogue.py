@@ -9,9 +9,10 @@ from omegaconf import OmegaConf
 from niphash.config import build
 from niphash.data.dataset import DataSet
 from niphash.data.images import ImageSet, UnreadableImage
+from niphash.data.names import portable_name
 from niphash.data.sets.distractors import DistractorSet
-from niphash.data.sets.published import PublishedSet
-from niphash.data.survey import walk_files
+from niphash.data.sets.published import ListedSet, PublishedSet
+from niphash.data.survey import Survey, walk_files
 from niphash.errors import InputError
 from niphash.progress import track
 
@@ -44,6 +45,13 @@ class Finding(NamedTuple):
     detail: str
 
 
+class Verification(NamedTuple):
+    """What ``niphash data verify`` found, and one line on what was taken and what was left out."""
+
+    findings: list[Finding]
+    summary: str
+
+
 def catalogue(conf_dir: Path, data_dir: Path) -> list[CatalogueRow]:
     """Return every data set and distractor set of the configuration, in order of name.
 
@@ -73,28 +81,37 @@ def prepare(name: str, conf_dir: Path, data_dir: Path, root: Path | None = None)
     return Path(data.root)
 
 
-def verify(name: str, conf_dir: Path, data_dir: Path, root: Path | None = None) -> list[Finding]:
+def verify(name: str, conf_dir: Path, data_dir: Path, root: Path | None = None) -> Verification:
     """Compare what is on disk with the ground truth, and read every photo.
 
     Returns:
         Images that the ground truth or the official list names and the folder lacks (missing), images it
-        does not name (extra), and images that cannot be decoded (unreadable, with the reason); empty when
-        all is well.
+        does not name (extra), and images that cannot be decoded (unreadable, with the reason); no finding
+        when all is well.
 
     Raises:
         InputError: no such data set, or the folder does not hold it at all.
     """
     data = data_set(name, conf_dir, data_dir, **({} if root is None else {"root": root}))
     if isinstance(data, PublishedSet):
-        photos = data.photos()
-        named = data.named()
+        photos, named = data.photos(), data.named()
+        if isinstance(data, ListedSet):
+            photos = data.spelled(photos, named)
     else:
         photos = data.fit_set() if name == "folder" else data.task().database
         named = frozenset(photos.ids)
     here = set(photos.ids)
-    findings = [Finding("missing", image, "named by the ground truth") for image in sorted(named - here)]
-    findings += [Finding("extra", image, "not named by the ground truth") for image in sorted(here - named)]
-    return findings + list(_unreadable(photos))
+    findings = [
+        Finding("missing", portable_name(image), "named by the ground truth")
+        for image in sorted(named - here)
+    ]
+    findings += [
+        Finding("extra", portable_name(image), "not named by the ground truth")
+        for image in sorted(here - named)
+    ]
+    unreadable = list(_unreadable(photos))
+    survey = photos.survey or Survey(len(photos))
+    return Verification(findings + unreadable, survey.summary(finding.detail for finding in unreadable))
 
 
 def _unreadable(photos: ImageSet) -> Iterable[Finding]:
@@ -102,7 +119,7 @@ def _unreadable(photos: ImageSet) -> Iterable[Finding]:
         try:
             photos.image(index)
         except UnreadableImage as error:
-            yield Finding("unreadable", error.image_id, error.reason)
+            yield Finding("unreadable", portable_name(error.image_id), error.reason)
 
 
 def _row(name: str, group: str, node: dict[str, Any]) -> CatalogueRow:
@@ -155,6 +172,14 @@ def _built(group: str, node: dict[str, Any]) -> DataSet:
 def _node(path: Path, data_dir: Path) -> dict[str, Any]:
     """Return one entry of the configuration as plain containers, ``paths.data_dir`` put in."""
     whole = OmegaConf.create({"paths": {"data_dir": str(data_dir)}, "seed": 0})
-    whole["entry"] = OmegaConf.load(path) or {}
+    whole["entry"] = _merged(path)
     node: Any = OmegaConf.to_container(whole, resolve=True)["entry"]  # type: ignore[index, call-overload]
     return dict(node or {})
+
+
+def _merged(path: Path) -> Any:
+    """Return one entry with the entries that its ``defaults`` name (``photos/oxford@_here_``) merged in."""
+    own: Any = OmegaConf.load(path) or {}
+    defaults = [str(entry).partition("@")[0] for entry in own.pop("defaults", [])]
+    parts = [_merged(path.parent / f"{name}.yaml") for name in defaults if name != "_self_"]
+    return OmegaConf.merge(*parts, own)

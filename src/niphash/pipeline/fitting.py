@@ -1,20 +1,22 @@
 """Which photos a model is fitted on, and the fit itself."""
 
-import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
 
-from niphash.config import compose
+from niphash.data.checksums import SIZE, content_checksum
 from niphash.data.dataset import DataSet
 from niphash.data.fit_photos import class_folder_pairs, fit_images, matching_pairs, random_subset
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.data.pictures.views import RandomView
+from niphash.descriptors.store.store import StoredDescriptors
 from niphash.errors import InputError
-from niphash.pipeline.assembly import build_data
+from niphash.parallel import map_ahead
+from niphash.pipeline.run import FitOptions
+from niphash.training.fit_data import FitData
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +36,18 @@ class FitSet:
     pairs: np.ndarray | None = None
 
 
-def choose_fit_set(cfg: DictConfig, data: DataSet) -> FitSet:
+def choose_fit_set(fit: FitOptions, data: DataSet, data_set: Callable[[str], DataSet], seed: int) -> FitSet:
     """Return ``fit.root`` or ``fit.pairs`` where given, else the data set's default fit set.
+
+    Args:
+        fit: What the run asks for.
+        data: The data set whose default counts.
+        data_set: Gives a data set by its name in ``conf/data``.
+        seed: Determines a random subset.
 
     Raises:
         InputError: the folder or the file of pairs cannot be used.
     """
-    fit, seed = cfg.fit, int(cfg.seed)
     if fit.pairs == "folders":
         root = _needed_root(fit.root)
         images = fit_images(root, fit.limit, seed)
@@ -50,7 +57,7 @@ def choose_fit_set(cfg: DictConfig, data: DataSet) -> FitSet:
         return FitSet(images, f"the pairs of {fit.pairs}", pairs)
     if fit.root is not None:
         return FitSet(fit_images(Path(fit.root), fit.limit, seed), f"the photos of {fit.root}")
-    images, source = _default_images(cfg, data)
+    images, source = _default_images(data, data_set)
     return FitSet(random_subset(images, fit.limit, seed), source)
 
 
@@ -60,11 +67,10 @@ def _needed_root(root: str | None) -> Path:
     return Path(root)
 
 
-def _default_images(cfg: DictConfig, data: DataSet) -> tuple[ImageSet, str]:
+def _default_images(data: DataSet, data_set: Callable[[str], DataSet]) -> tuple[ImageSet, str]:
     if data.fit_partner is None:
         return data.fit_set(), f"the fit photos of {data.name}"
-    node = compose([f"data={data.fit_partner}", f"paths.data_dir={cfg.paths.data_dir}"])
-    partner = build_data(node.data)
+    partner = data_set(data.fit_partner)
     try:
         partner.prepare()
         return partner.fit_set(), f"the database of {partner.name}"
@@ -112,24 +118,60 @@ def pairs_among(pairs: np.ndarray | None, kept: np.ndarray) -> np.ndarray | None
     return row[pairs[kept[pairs].all(axis=1)]]
 
 
+@dataclass(frozen=True)
+class FitRows:
+    """Which described fit photos, and views of them, hashing learns from.
+
+    Attributes:
+        copies: Random views of each photo that are described after the photos.
+        all_pairs: int64 [P, 2], matching rows of the photos and views, or ``None``.
+        held_out: bool [N], rows that it does not learn from.
+    """
+
+    copies: int
+    all_pairs: np.ndarray | None
+    held_out: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """Number of rows that hashing learns from, where every photo can be read."""
+        return int((~self.held_out).sum())
+
+    @property
+    def pairs(self) -> np.ndarray | None:
+        """int64 [P, 2], the matching rows among those that hashing learns from."""
+        return pairs_among(self.all_pairs, ~self.held_out)
+
+    def of(self, described: StoredDescriptors) -> FitData:
+        """Return what hashing learns from, of the descriptors [N, D] of all photos and views."""
+        readable = described.positions >= 0
+        fitted, unseen = readable & ~self.held_out, readable & self.held_out
+        held_out = described.subset(unseen) if unseen.any() else None
+        return FitData(described.subset(fitted), pairs_among(self.all_pairs, fitted), held_out)
+
+
+def fit_rows(fit_set: FitSet, fit: FitOptions, needs_pairs: bool, seed: int) -> FitRows:
+    """Return which rows hashing learns from: views are described where it needs pairs and none are given."""
+    count = len(fit_set.images)
+    copies = fit.views if needs_pairs and fit_set.pairs is None else 0
+    pairs = view_pairs(count, copies) if copies else fit_set.pairs
+    return FitRows(copies, pairs, held_out_rows(count, copies, fit.held_out, seed))
+
+
 def checksums(images: ImageSet) -> np.ndarray:
     """Return uint8 [N, 16]: what identifies the file of each photo (boxes and views put aside).
 
     Files that cannot be read are left out.
     """
-    whole = ImageSet(images.ids, images.sources)
-    rows = []
-    for index in range(len(whole)):
+
+    def checksum(row: int) -> bytes | None:
         try:
-            rows.append(np.frombuffer(bytes.fromhex(whole.checksum(index)), np.uint8))
+            return content_checksum(images.sources[row], images.ids[row])
         except UnreadableImage:
-            continue
-    return np.stack(rows) if rows else np.empty((0, 16), np.uint8)
+            return None
 
-
-def set_checksum(rows: np.ndarray) -> str:
-    """Return one checksum for a set of photos, whatever their order."""
-    return hashlib.blake2b(b"".join(sorted(row.tobytes() for row in rows)), digest_size=16).hexdigest()
+    rows = [found for found in map_ahead(checksum, range(len(images))) if found is not None]
+    return np.frombuffer(bytearray().join(rows), np.uint8).reshape(-1, SIZE)
 
 
 def share_a_photo(fitted: np.ndarray, images: ImageSet) -> bool:

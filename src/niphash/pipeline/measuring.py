@@ -1,14 +1,13 @@
 """Measure a trained model on a retrieval task: the float descriptor and the code, on the same photos."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-from omegaconf import DictConfig
 from PIL import Image
 
 from niphash.data.images import ImageSet
@@ -20,12 +19,15 @@ from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors, 
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.evaluation.functional import Ties
+from niphash.evaluation.metrics import Score
 from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.model import Model
 from niphash.pipeline.fitting import share_a_photo
-from niphash.pipeline.rotated_database import DatabasePooling
+from niphash.pipeline.run import Run
+from niphash.pipeline.task_views import DatabasePooling
 from niphash.search.comparison import DistanceChoice, choose_distance, code_distances
 from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
+from niphash.search.index import Index
 from niphash.search.ranking import Ranking, rank
 from niphash.training.trainer import TrainerFactory
 
@@ -53,6 +55,23 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
+class IndexAnswers:
+    """The nearest codes by an index, beside those of the exhaustive ranking.
+
+    Attributes:
+        kind: Name of the index's class.
+        codes: Number of codes that it holds.
+        differing: Number of queries whose nearest photos by the index are others.
+        seconds: Of the searches, all queries.
+    """
+
+    kind: str
+    codes: int
+    differing: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One model on one data set.
 
@@ -66,6 +85,7 @@ class Measurement:
         read: Number of photos described.
         distance: How the codes were compared, ``None`` for ``hashing=none``.
         transductive: Whether a photo that the model was fitted on is among them.
+        index: What ``conf/index`` answered, ``None`` where it cannot hold such codes.
     """
 
     task: RetrievalTask
@@ -77,6 +97,7 @@ class Measurement:
     read: int
     distance: DistanceName | None
     transductive: bool
+    index: IndexAnswers | None
 
 
 def describe_with(describer: Describer, store: DescriptorStore, trainer: TrainerFactory | None) -> Describe:
@@ -100,24 +121,23 @@ class Comparison:
         ties: Order inside equal distances.
         distance: Between codes, see :func:`niphash.search.comparison.choose_distance`.
         recenter: Move the bit thresholds to the mean of the database first.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
+        new_index: Makes the empty index of ``conf/index`` for codes of so many bits.
+        metrics: Further metrics by name.
     """
 
     ties: Ties
     distance: DistanceChoice
     recenter: bool
     seed: int
+    new_index: Callable[[int], Index]
+    metrics: Mapping[str, Score]
 
     @classmethod
-    def of(cls, cfg: DictConfig, model: Model) -> "Comparison":
+    def of(cls, run: Run, model: Model) -> "Comparison":
         """Read the options of a run; a model trained with ``hashing.recenter=index`` asks for it itself."""
-        recenter = bool(cfg.get("recenter")) or recenters_on_index(model.hasher)
-        return cls(cfg.ties, cfg.distance, recenter, int(cfg.seed))
-
-
-def recenters_on_index(hasher: Hasher) -> bool:
-    """Tell whether ``hasher`` asks, by ``recenter=index``, for thresholds at the mean of a database."""
-    return getattr(hasher, "recenter_on", None) == "index"
+        recenter = run.recenter or model.hasher.recenters_on_index
+        return cls(run.ties, run.distance, recenter, run.seed, run.new_index, run.metrics)
 
 
 def measure(
@@ -144,25 +164,33 @@ def measure(
         InputError: no database photo or no query can be read, or the codes know no such distance.
     """
     distance = choose_distance(model.hasher, comparison.distance) if model.bits else None
-    report = DescribeReport()
+    of_database, of_queries = DescribeReport(), DescribeReport()
     with watch.time("describe"):
-        database = _describe_database(task, describe, report, pooling)
-        queries = np.asarray(describe(task.queries, report))
-    skipped, photos = _unique(report, task), _count_photos(task)
+        database = _describe_database(task, describe, of_database, pooling)
+        queries = np.asarray(describe(task.queries, of_queries))
+    skipped = _unreadable_photos((task.database, of_database), (task.queries, of_queries))
+    read = _count_photos(task) - len(skipped)
     task, queries = _readable_queries(task, queries)
     with watch.time("search"):
         sources = {"descriptor": _nearest([CosineDistances(queries, copy) for copy in database.copies])}
         if distance is not None:
             if comparison.recenter:
                 model.hasher.recenter(database.readable_rows(0))
-            sources["code"] = _nearest(_code_distances(model.hasher, queries, database, distance))
+            codes = [_codes(model.hasher, database, copy) for copy in range(len(database.copies))]
+            sources["code"] = _nearest(
+                [code_distances(model.hasher, queries, c, database.readable, distance) for c in codes]
+            )
         rankings = {
             name: rank(source, task, k=TOP, tied_before=comparison.ties == "stable", doing=f"rank by {name}")
             for name, source in sources.items()
         }
-    precision_at = (1, 5, 10) if task.variants else ()  # mP@k belongs to the revisited protocol
+    answers = None
+    if distance is not None and len(codes) == 1 and "hamming" in model.hasher.distances:
+        with closing(comparison.new_index(model.bits)) as index:
+            index.add(codes[0][database.readable], np.flatnonzero(database.readable))
+            answers = _ask(index, model.hasher, queries, distance, rankings["code"])
     reports = {
-        name: evaluate(ranking, task, ties=comparison.ties, precision_at=precision_at, seed=comparison.seed)
+        name: evaluate(ranking, task, ties=comparison.ties, seed=comparison.seed, further=comparison.metrics)
         for name, ranking in rankings.items()
     }
     return Measurement(
@@ -171,10 +199,11 @@ def measure(
         code=reports.get("code"),
         rankings=rankings,
         skipped=skipped,
-        blank=report.blank,
-        read=photos - len(skipped),
+        blank=of_database.blank + of_queries.blank,
+        read=read,
         distance=distance,
         transductive=any(share_a_photo(model.fit_checksums, s) for s in (task.database, task.queries)),
+        index=answers,
     )
 
 
@@ -219,16 +248,24 @@ def _readable_queries(task: RetrievalTask, queries: np.ndarray) -> tuple[Retriev
     return task.with_queries(rows), queries[rows]
 
 
-def _code_distances(
-    hasher: Hasher, queries: np.ndarray, database: _Database, distance: DistanceName
-) -> list[Distances]:
-    """Return the distances of the codes to each copy of the database."""
-    distances: list[Distances] = []
-    for copy in range(len(database.copies)):
-        codes = np.zeros((len(database.readable), hasher.bits // 8), np.uint8)
-        codes[database.readable] = hasher.encode(database.readable_rows(copy))
-        distances.append(code_distances(hasher, queries, codes, database.readable, distance))
-    return distances
+def _codes(hasher: Hasher, database: _Database, copy: int) -> np.ndarray:
+    """Return uint8 [N, bits // 8], the codes of one copy of the database; zeros where there is no photo."""
+    codes = np.zeros((len(database.readable), hasher.bits // 8), np.uint8)
+    codes[database.readable] = hasher.encode(database.readable_rows(copy))
+    return codes
+
+
+def _ask(
+    index: Index, hasher: Hasher, queries: np.ndarray, distance: DistanceName, ranking: Ranking
+) -> IndexAnswers:
+    """Ask ``index`` for the nearest photos of described queries [Q, D], and compare with the ranking."""
+    start = time.perf_counter()
+    by_hamming = distance == "hamming"
+    asked = hasher.encode(queries) if by_hamming else cast(np.ndarray, hasher.project(queries))
+    _, ids = index.search(asked, ranking.ids.shape[1], distance)
+    seconds = time.perf_counter() - start
+    differing = int((ids != ranking.ids).any(axis=1).sum())
+    return IndexAnswers(type(index).__name__, len(index), differing, seconds)
 
 
 def _nearest(sources: Sequence[Distances]) -> Distances:
@@ -240,13 +277,14 @@ def _count_photos(task: RetrievalTask) -> int:
     return len({_photo(source) for source in (*task.database.sources, *task.queries.sources)})
 
 
-def _unique(report: DescribeReport, task: RetrievalTask) -> list[dict[str, str]]:
-    """Return each photo that could not be read once, though it may be query and database image."""
-    images = (task.queries, task.database)  # a photo that is both goes by its name in the database
-    photos = {name: _photo(source) for i in images for name, source in zip(i.ids, i.sources, strict=True)}
-    names = {photo: name for name, photo in photos.items()}
-    reasons = {names[photos[skipped.image_id]]: skipped.reason for skipped in report.skipped}
-    return [{"id": portable_name(name), "reason": reason} for name, reason in sorted(reasons.items())]
+def _unreadable_photos(*described: tuple[ImageSet, DescribeReport]) -> list[dict[str, str]]:
+    """Return each photo that could not be read once, by the name it has in the first set that holds it."""
+    found: dict[Path | int, dict[str, str]] = {}
+    for images, report in described:
+        for skipped in report.skipped:
+            entry = {"id": portable_name(images.ids[skipped.row]), "reason": skipped.reason}
+            found.setdefault(_photo(images.sources[skipped.row]), entry)
+    return sorted(found.values(), key=lambda entry: entry["id"])
 
 
 def _photo(source: Path | Image.Image) -> Path | int:

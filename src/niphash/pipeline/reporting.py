@@ -2,12 +2,14 @@
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from niphash.evaluation.compare import PER_QUERY
 from niphash.evaluation.evaluator import results_table
-from niphash.evaluation.ranking_sheet import ranking_sheet
+from niphash.evaluation.ranking_sheet import ranking_sheet, save_sheet
 from niphash.model import Model
 from niphash.pipeline.measuring import Measurement, Stopwatch
 from niphash.training.loggers import log_picture
@@ -20,12 +22,27 @@ log = logging.getLogger(__name__)
 
 
 def run_entry(
-    measurement: Measurement, model: Model, watch: Stopwatch, seed: int, ties: str
+    measurement: Measurement,
+    model: Model,
+    watch: Stopwatch,
+    seed: int,
+    ties: str,
+    choices: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return one entry of ``metrics.json`` (layout in the documentation's "What a run writes")."""
+    """Return one entry of ``metrics.json`` (layout in the documentation's "What a run writes").
+
+    Args:
+        measurement: What was measured.
+        model: What it was measured with.
+        watch: Seconds of each part of the work.
+        seed: Of the run.
+        ties: The tie rule.
+        choices: The configuration's choices by group: ``{"backbone": "squeezenet", "hashing": "itq", ...}``.
+    """
     task = measurement.task
     return {
         "data": task.name,
+        "choices": dict(choices or {}),
         "protocol": task.protocol,
         "ties": ties,
         "subset": task.subset,
@@ -33,6 +50,7 @@ def run_entry(
         "bits": model.bits or None,
         "distance": measurement.distance,
         "seed": seed,
+        "index": None if measurement.index is None else asdict(measurement.index),
         "descriptor": measurement.descriptor.to_dict(),
         "code": None if measurement.code is None else measurement.code.to_dict(),
         "images": {
@@ -50,7 +68,7 @@ def run_entry(
 
 
 def report_run(
-    entries: list[dict[str, Any]], measurements: list[Measurement], run_dir: Path, logger: "Logger | None"
+    entries: list[dict[str, Any]], measurements: list[Measurement], run_dir: Path, loggers: "Sequence[Logger]"
 ) -> None:
     """Write ``metrics.json``, the per-query CSVs and the pictures, log them, print the table."""
     write_json(entries[0] if len(entries) == 1 else entries, run_dir / "metrics.json")
@@ -58,7 +76,7 @@ def report_run(
         suffix = "" if len(entries) == 1 else f"_{entry['data']}"
         picture = _write_queries(measurement, run_dir, suffix)
         print_measurement(entry, measurement)
-        if logger is not None:
+        for logger in loggers:
             logger.log_metrics(_flat(entry))
             log_picture(logger, f"ranking{suffix}", picture)
     print(f"written to {run_dir}")
@@ -75,7 +93,7 @@ def _write_queries(measurement: Measurement, run_dir: Path, suffix: str) -> Path
     report = reports[shown] or measurement.descriptor
     sheet = ranking_sheet(measurement.rankings[shown], measurement.task, report.per_query["mAP"])
     picture = run_dir / f"ranking{suffix}.png"
-    sheet.save(picture)
+    save_sheet(sheet, picture)
     return picture
 
 
@@ -128,6 +146,12 @@ def _remarks(entry: dict[str, Any]) -> list[str]:
         names = "; ".join(f"{f['id']} ({f['reason']})" for f in images["skipped_files"][:5])
         more = " ..." if images["skipped"] > 5 else ""
         remarks.append(f"{images['skipped']} photos skipped: {names}{more}")
+    index = entry["index"]
+    if index is not None and index["differing"]:
+        remarks.append(
+            f"{index['kind']} finds other photos than the exhaustive ranking for {index['differing']} of "
+            f"{images['queries']} queries; the numbers are those of the ranking."
+        )
     if images["blank"]:
         remarks.append(f"{images['blank']} photos without any local descriptor.")
     return remarks

@@ -7,12 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from niphash.search.clickhouse_index import ClickHouseIndex
+    from niphash.search.dask_index import DaskIndex
     from niphash.search.faiss_index import FaissIndex
     from niphash.search.index import Index
     from niphash.search.segmented import FlatIndex, MultiIndex
     from niphash.search.stored import StoredIndex, open_index
 
 _MODULES = {
+    "ClickHouseIndex": "clickhouse_index",
+    "DaskIndex": "dask_index",
     "FaissIndex": "faiss_index",
     "FlatIndex": "segmented",
     "Index": "index",
@@ -20,7 +24,16 @@ _MODULES = {
     "StoredIndex": "stored",
     "open_index": "stored",
 }
-__all__ = ["FaissIndex", "FlatIndex", "Index", "MultiIndex", "StoredIndex", "open_index"]
+__all__ = [
+    "ClickHouseIndex",
+    "DaskIndex",
+    "FaissIndex",
+    "FlatIndex",
+    "Index",
+    "MultiIndex",
+    "StoredIndex",
+    "open_index",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,9 +5,7 @@ from typing import Literal
 import numpy as np
 
 from niphash.errors import InputError
-from niphash.hashing.closed_form.pq import PQ
 from niphash.hashing.hasher import DistanceName, Hasher
-from niphash.hashing.signs import SignHasher
 from niphash.search.distances import (
     AsymmetricDistances,
     Distances,
@@ -56,7 +54,7 @@ def code_distances(
     """
     if choose_distance(hasher, distance) == "hamming":
         return HammingDistances(hasher.encode(queries), codes, readable)
-    if isinstance(hasher, SignHasher):
-        return WeightedHammingDistances(hasher.project(queries), codes, readable)
-    assert isinstance(hasher, PQ)
+    projections = hasher.project(queries)
+    if projections is not None:
+        return WeightedHammingDistances(projections, codes, readable)
     return AsymmetricDistances(hasher.asymmetric_distances, queries, codes, readable)

@@ -3,14 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from niphash.errors import InputError
-from niphash.hashing.hasher import DistanceName
 from niphash.search.queries import checked_codes
 from niphash.search.segment import Explanation
+
+if TYPE_CHECKING:
+    from niphash.hashing.hasher import DistanceName
 
 __all__ = ["Explanation", "Index", "Neighbours", "Pairs", "Stats", "checked_bits"]
 
@@ -96,7 +98,7 @@ class Index(ABC):
 
     @abstractmethod
     def search(
-        self, queries: np.ndarray, k: int, distance: DistanceName = "hamming"
+        self, queries: np.ndarray, k: int, distance: "DistanceName" = "hamming"
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k nearest of each query, nearest first, equal distances ordered by id.
 
@@ -120,13 +122,16 @@ class Index(ABC):
         queries: np.ndarray,
         radius: float,
         max_results: int | None = None,
-        distance: DistanceName = "hamming",
+        distance: "DistanceName" = "hamming",
     ) -> Neighbours:
         """Return all codes within ``radius`` of each query, or the ``max_results`` nearest of them.
 
         Raises:
             InputError: queries that do not fit, or a radius below 0.
         """
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing but memory
+        """Give back what the index holds beside memory: processes, connections, a lock."""
 
     @abstractmethod
     def get(self, ids: np.ndarray) -> np.ndarray:
@@ -154,7 +159,7 @@ class Index(ABC):
         """Return the size of the index."""
 
     @abstractmethod
-    def explain(self, query: np.ndarray, k: int, distance: DistanceName = "hamming") -> Explanation:
+    def explain(self, query: np.ndarray, k: int, distance: "DistanceName" = "hamming") -> Explanation:
         """Say how one query is answered: how far tables were probed, what was compared, if it scanned."""
 
     @abstractmethod
@@ -266,3 +271,9 @@ def checked_addition(
     if twice.size:
         raise InputError(f"id {twice[0]} is used twice; give every code its own id")
     return codes, ids
+
+
+def merge_results(distances: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k nearest of [Q, n] results, equal distances ordered by id; distance -1 is no result."""
+    order = np.lexsort((ids, np.where(distances < 0, np.inf, distances)))[:, :k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(ids, order, axis=1)

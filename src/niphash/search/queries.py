@@ -1,13 +1,16 @@
 """Queries in the form that the kernels read: codes, and what each bit counts for."""
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from niphash.errors import InputError
 from niphash.hashing.hasher import pack_bits
-from niphash.hashing.hasher import DistanceName
 from niphash.search.distances import TOTAL_WEIGHT, WeightedHammingDistances
+
+if TYPE_CHECKING:
+    from niphash.hashing.hasher import DistanceName
 
 #: Distances as integers are below this.
 FARTHEST = 2**23 - 1
@@ -27,7 +30,7 @@ class Queries:
         self.bits = 8 * codes.shape[1]
 
     @classmethod
-    def of(cls, queries: np.ndarray, distance: DistanceName, bits: int) -> "Queries":
+    def of(cls, queries: np.ndarray, distance: "DistanceName", bits: int) -> "Queries":
         """Check what a caller searches for.
 
         Args:

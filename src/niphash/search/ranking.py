@@ -10,7 +10,6 @@ from niphash.errors import InputError
 from niphash.progress import track
 from niphash.search.distances import CosineDistances, Distances, HammingDistances
 from niphash.search.exact import Nearest
-from niphash.search.index import Index
 
 #: A task (all its variants), or the ground truth of each query.
 Truth = RetrievalTask | Sequence[Relevance]
@@ -146,22 +145,6 @@ def rank_descriptors(
     return rank(CosineDistances(queries, database), truth, k, tied_before, "rank descriptors")
 
 
-def rank_index(index: Index, query_codes: np.ndarray, truth: Truth, k: int, database_size: int) -> Ranking:
-    """Rank by any index whose ids are database numbers; what it does not return is not retrieved.
-
-    A tie that the k-th place cuts counts only those of its images that were returned; a k of the whole
-    database cuts nothing.
-
-    Raises:
-        InputError: the index holds an id outside the database.
-    """
-    distances, ids = index.search(query_codes, min(k, database_size))
-    found = ids >= 0
-    lists = [row[hit] for row, hit in zip(ids, found, strict=True)]
-    at = [row[hit] for row, hit in zip(distances, found, strict=True)]
-    return _from_lists(lists, at, truth, database_size)
-
-
 def ranking_from_lists(lists: Sequence[np.ndarray], truth: Truth, database_size: int) -> Ranking:
     """Take over ranked lists that another tool made: database numbers, best first, of any length.
 
@@ -170,7 +153,20 @@ def ranking_from_lists(lists: Sequence[np.ndarray], truth: Truth, database_size:
     Raises:
         InputError: a list names an image twice or outside the database, or there is not one a query.
     """
-    return _from_lists(lists, [np.arange(len(found)) for found in lists], truth, database_size)
+    offsets, judged = judged_images(truth)
+    _check_truth(offsets, judged, len(lists), database_size)
+    nearer = np.full(len(judged), -1, np.int64)
+    ids = np.full((len(lists), max(map(len, lists), default=0)), -1, np.int64)
+    for query, found in enumerate(lists):
+        found = np.asarray(found, np.int64)
+        _check_list(found, query, database_size)
+        ids[query, : len(found)] = found
+        own = slice(offsets[query], offsets[query + 1])
+        _, rank, hit = np.intersect1d(found, judged[own], assume_unique=True, return_indices=True)
+        nearer[own][hit] = rank
+    distances = np.where(ids < 0, -1, np.arange(ids.shape[1])).astype(np.float32)
+    tied = (nearer >= 0).astype(np.int64)
+    return Ranking(ids, distances, offsets, judged, nearer, tied, np.zeros_like(tied), database_size)
 
 
 def judged_images(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
@@ -227,26 +223,6 @@ def _count_before(
     for i in np.flatnonzero((ends > 0) & (ends < len(ids)) & (tied > 0)):
         before[i] = np.count_nonzero(row[: ends[i]] == at[i])
     return before
-
-
-def _from_lists(lists: Sequence[np.ndarray], at: Sequence[np.ndarray], truth: Truth, size: int) -> Ranking:
-    offsets, judged = judged_images(truth)
-    _check_truth(offsets, judged, len(lists), size)
-    nearer, tied, before = (np.full(len(judged), fill, np.int64) for fill in (-1, 0, 0))
-    width = max(map(len, lists), default=0)
-    ids = np.full((len(lists), width), -1, np.int64)
-    distances = np.full((len(lists), width), -1, np.float32)
-    for query, (found, distance) in enumerate(zip(lists, at, strict=True)):
-        found = np.asarray(found, np.int64)
-        _check_list(found, query, size)
-        ids[query, : len(found)], distances[query, : len(found)] = found, distance
-        own = slice(offsets[query], offsets[query + 1])
-        _, rank, hit = np.intersect1d(found, judged[own], assume_unique=True, return_indices=True)
-        below = np.searchsorted(distance, distance[rank], "left")
-        nearer[own][hit] = below
-        tied[own][hit] = np.searchsorted(distance, distance[rank], "right") - below
-        before[own][hit] = rank - below
-    return Ranking(ids, distances, offsets, judged, nearer, tied, before, size)
 
 
 def _check_list(found: np.ndarray, query: int, size: int) -> None:

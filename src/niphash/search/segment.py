@@ -157,8 +157,10 @@ def no_limits(queries: int) -> np.ndarray:
 
 def threads_for(work: float, threads: int | None) -> int:
     """Return how many threads ``work`` comparisons of words are worth, at most ``threads``, or all cores."""
+    if threads == 1 or work < 2 * THREAD_WORK:
+        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(threads or cores, int(work // THREAD_WORK)))
+    return min(threads or cores, int(work // THREAD_WORK))
 
 
 def in_threads(work: Callable[..., Any], parts: Iterable[tuple[Any, ...]]) -> list[Any]:
@@ -173,8 +175,8 @@ def in_threads(work: Callable[..., Any], parts: Iterable[tuple[Any, ...]]) -> li
 
 def parts_of(size: int, count: int) -> list[tuple[int, int]]:
     """Return ``count`` ranges that divide ``size``, none of them empty."""
-    edges = np.linspace(0, size, min(count, max(size, 1)) + 1).astype(int).tolist()
-    return list(pairwise(edges))
+    count = min(count, max(size, 1))
+    return list(pairwise(size * part // count for part in range(count + 1)))
 
 
 def least_keys(parts: list[np.ndarray], k: int) -> np.ndarray:

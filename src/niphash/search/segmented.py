@@ -9,30 +9,34 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from niphash.errors import InputError
-from niphash.hashing.hasher import DistanceName
 from niphash.search.flat import FlatSegment
 from niphash.search.index import (
     Explanation,
     Index,
     Neighbours,
+    Pairs,
     Stats,
     checked_addition,
     checked_bits,
     checked_ids,
     checked_k,
     checked_radius,
+    merge_results,
 )
 from niphash.search.queries import Queries, padded_words
 from niphash.search.segment import ROW_BITS, ROW_MASK, Segment, SortedIds, no_limits
 from niphash.search.tables import MOST_CODES, MOST_TABLES, TableSegment
 
 if TYPE_CHECKING:
+    from niphash.hashing.hasher import DistanceName
     from niphash.search.files import Content
 
 #: Queries searched at once; weighted ones carry tables of their own.
 BATCH, BATCH_WEIGHTED = 4096, 256
 #: Results that a range search first expects.
 EXPECTED_RESULTS = 64
+#: Codes without tables that a join makes some for.
+JOIN_TABLES_FROM = 2**15
 _NONE = np.empty(0, np.int64)
 
 
@@ -116,7 +120,7 @@ class SegmentedIndex(Index):
                 self._bury(ids)
 
     def search(
-        self, queries: np.ndarray, k: int, distance: DistanceName = "hamming"
+        self, queries: np.ndarray, k: int, distance: "DistanceName" = "hamming"
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k nearest of each query; see :meth:`Index.search`."""
         checked = Queries.of(queries, distance, self.bits)
@@ -137,7 +141,7 @@ class SegmentedIndex(Index):
         queries: np.ndarray,
         radius: float,
         max_results: int | None = None,
-        distance: DistanceName = "hamming",
+        distance: "DistanceName" = "hamming",
     ) -> Neighbours:
         """Return all codes within ``radius`` of each query; see :meth:`Index.range_search`."""
         checked = Queries.of(queries, distance, self.bits)
@@ -171,6 +175,23 @@ class SegmentedIndex(Index):
             merged = merge(self.bits, *self._state)
             self._state = State((self._formed(merged), FlatSegment.empty(self.bits)), (_NONE, _NONE))
 
+    def self_join(self, radius: int) -> Iterator[Pairs]:
+        """Yield all pairs of codes within ``radius`` bits of each other, each once, some at a time.
+
+        A join asks for everything at once, so tables pay from few codes on; they are made for it where the
+        segments have none.
+        """
+        checked_radius(radius)
+        state = self._searchable()
+        flat = sum(len(segment) for segment in state.segments if isinstance(segment, FlatSegment))
+        if flat < JOIN_TABLES_FROM or (isinstance(self, MultiIndex) and self.tables_from <= JOIN_TABLES_FROM):
+            yield from super().self_join(radius)
+            return
+        with_tables = MultiIndex(self.bits, self.threads, tables_from=JOIN_TABLES_FROM)
+        with_tables._state = State((merge(self.bits, *state), FlatSegment.empty(self.bits)), (_NONE, _NONE))
+        with_tables.compact()
+        yield from with_tables.self_join(radius)
+
     def stats(self) -> Stats:
         """Return the size of the index."""
         state = self._state
@@ -178,7 +199,7 @@ class SegmentedIndex(Index):
         removed = sum(map(len, state.removed))
         return Stats(state.held, removed, self.bits, len(parts), sum(part.bytes for part in parts))
 
-    def explain(self, query: np.ndarray, k: int, distance: DistanceName = "hamming") -> Explanation:
+    def explain(self, query: np.ndarray, k: int, distance: "DistanceName" = "hamming") -> Explanation:
         """Say how one query is answered, summed over the segments."""
         checked = Queries.of(query if query.ndim == 2 else query[None], distance, self.bits)
         parts = [
@@ -429,9 +450,9 @@ def _nearest(
         at, rows = _live_nearest(segment, removed, queries, width, limits, threads)
         found = np.where(rows < 0, -1, segment.ids[np.maximum(rows, 0)])
         if width < k or np.any(distances >= 0):
-            at, found = np.concatenate([distances, at], axis=1), np.concatenate([ids, found], axis=1)
-            order = np.lexsort((found, at.view(np.uint64)))[:, :k]  # -1 is the greatest
-            at, found = np.take_along_axis(at, order, axis=1), np.take_along_axis(found, order, axis=1)
+            at, found = merge_results(
+                np.concatenate([distances, at], axis=1), np.concatenate([ids, found], axis=1), k
+            )
         distances, ids = at, found
         full = distances[:, -1] >= 0
         limits = np.where(full, np.minimum(limits, distances[:, -1] + 1), limits)

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
+from niphash.pipeline.run import Run
 from niphash.studies.curves import (
     curve,
     draw_against_bits,
@@ -34,7 +34,7 @@ PUBLISHED_MARK: dict[str, Any] = {"color": "C1", "marker": "D", "mfc": "none", "
 
 
 def bits(
-    cfg: DictConfig,
+    run: Run,
     methods: Sequence[str],
     bits: Sequence[int],
     metric: str | None,
@@ -44,7 +44,7 @@ def bits(
     """Fit every method at every code length on the same descriptors.
 
     Args:
-        cfg: A composed ``conf/train.yaml``; its own ``hashing`` is not used.
+        run: The data set and the descriptor; its own ``hashing`` is not used.
         methods: Choices of ``conf/hashing``, with the distance of their codes where it is not ``distance``
             (``"itq+asymmetric"``); the first is what the others are compared with.
         bits: Code lengths; those that a method cannot make are left out.
@@ -55,9 +55,9 @@ def bits(
     Raises:
         InputError: an option cannot be used, or no method can make any of the codes.
     """
-    compared, lengths = compared_methods(cfg, methods), code_lengths(bits)
+    compared, lengths = compared_methods(run, methods), code_lengths(bits)
     check_published(published)
-    bench = hashing_bench(cfg, queries=queries)
+    bench = hashing_bench(run, queries=queries)
     exact = bench.float_report()
     metric = chosen_metric(metric, bench, exact)
     reports = _fit_all(bench, compared, lengths)
@@ -69,7 +69,7 @@ def bits(
             "bits": length,
             **measured(report, metric),
             "of_float": report.means[metric] / exact.means[metric],
-            **difference_columns(f"{first}, {length} bits", base.get(length), report, metric, int(cfg.seed)),
+            **difference_columns(f"{first}, {length} bits", base.get(length), report, metric, run.seed),
         }
         for one, at in reports.items()
         for length, report in at.items()
@@ -83,7 +83,7 @@ def bits(
     float_line(axes, exact, metric)
     finish(axes, metric, f"{bench.title}: hashing methods against code length", outside=True)
     made = base or next(iter(reports.values()))
-    shown = min(made, key=lambda length: abs(length - int(cfg.bits)))
+    shown = min(made, key=lambda length: abs(length - run.bits))
     at = {one: by_bits[shown] for one, by_bits in reports.items() if shown in by_bits}
     return StudyResult("bits", rows, figure, _ranked(bench, first, at, exact, shown, metric))
 
@@ -130,28 +130,28 @@ def _ranked(
     against = ""
     others = [one for one in order if one != first]
     if first in at and others:
-        gain = paired(at[first], at[others[0]], metric, int(bench.cfg.seed))
+        gain = paired(at[first], at[others[0]], metric, bench.run.seed)
         against = f"; {others[0]} less {first}: {gain}"
     return f"{said}; float descriptor {exact.means[metric]:.3f}{against} ({bench.footnote})."
 
 
 def float_loss(
-    cfg: DictConfig,
+    run: Run,
     methods: Sequence[str],
     metric: str | None,
     queries: int | None,
     published: Sequence[str],
 ) -> StudyResult:
-    """Compare codes of ``cfg.bits`` (256 in the experiment) with the float descriptor, query by query.
+    """Compare codes of ``bits`` (256 in the experiment) with the float descriptor, query by query.
 
     Args and errors as of :func:`bits`.
     """
-    compared = compared_methods(cfg, methods)
+    compared = compared_methods(run, methods)
     check_published(published)
-    bench = hashing_bench(cfg, queries=queries)
+    bench = hashing_bench(run, queries=queries)
     exact = bench.float_report()
     metric = chosen_metric(metric, bench, exact)
-    length, float_bits = int(cfg.bits), 32 * bench.photos.shape[1]
+    length, float_bits = run.bits, 32 * bench.photos.shape[1]
     reports = {one: at[length] for one, at in _fit_all(bench, compared, [length]).items()}
     float_row = {"method": "float", "distance": "cosine", "bits": float_bits}
     labelled = [(float_row, exact)] + [({**one._asdict(), "bits": length}, r) for one, r in reports.items()]
@@ -160,7 +160,7 @@ def float_loss(
             **labels,
             **measured(report, metric),
             "of_float": report.means[metric] / exact.means[metric],
-            **difference_columns("float descriptor", exact, report, metric, int(cfg.seed)),
+            **difference_columns("float descriptor", exact, report, metric, run.seed),
         }
         for labels, report in labelled
     ]
@@ -169,7 +169,7 @@ def float_loss(
         f"{bench.name}, {label(metric)}: the best code of {length} bits, {best}, keeps "
         f"{reports[best].means[metric] / exact.means[metric]:.1%} of the float descriptor "
         f"({reports[best].means[metric]:.3f} of {exact.means[metric]:.3f}, "
-        f"{paired(exact, reports[best], metric, int(cfg.seed))}) "
+        f"{paired(exact, reports[best], metric, run.seed)}) "
         f"in 1/{float_bits / length:.0f} of its bits ({bench.footnote})."
     )
     return StudyResult("float_loss", rows, _draw_loss(bench, reports, exact, metric, published), sentence)
@@ -189,7 +189,7 @@ def _draw_loss(
         one: [
             number.value
             for number in published_numbers(bench.published_as, metric, _in_papers(one), published)
-            if number.bits == bench.cfg.bits
+            if number.bits == bench.run.bits
         ]
         for one in order
     }
@@ -209,7 +209,9 @@ def _draw_loss(
     axes.set_yticks(range(len(order)), map(str, order))
     axes.set_xlabel(f"{label(metric)} (0 to {4 if metric == 'ukb' else 1})")
     axes.set_ylabel("hashing method (distance of codes)")
-    axes.set_title(f"{bench.title}: codes of {bench.cfg.bits} bits beside the float descriptor", fontsize=10)
+    axes.set_title(
+        f"{bench.title}: codes of {bench.run.option('bits')} bits beside the float descriptor", fontsize=10
+    )
     axes.grid(alpha=0.3, axis="x")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -1,11 +1,10 @@
 """Chains of moments as the papers write them (A_S-S_T-M_R), and many of them from one orbit of views."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,7 +14,7 @@ from niphash.descriptors.network.cnn_describer import CNNDescriber
 from niphash.descriptors.network.nip import IMAGE_GROUPS, NIP
 from niphash.descriptors.network.pooling import Pooling
 from niphash.errors import InputError
-from niphash.studies.measured import Bench, copied
+from niphash.studies.measured import Bench
 from niphash.studies.published_values import find_published
 
 Nest = Sequence[Sequence[str]]
@@ -80,7 +79,7 @@ def describe_chains(
     """Describe image sets by each nest; nests over one orbit share their way through the network.
 
     Args:
-        bench: ``cfg.pooling`` gives rotations, scales and the rest.
+        bench: ``conf/pooling`` gives rotations, scales and the rest.
         nests: What is described.
         image_sets: Whose photos are described.
 
@@ -88,7 +87,7 @@ def describe_chains(
         By the name of the chain, one float32 [N, D] for each image set, L2-normalised.
 
     Raises:
-        InputError: ``cfg.pooling`` is no NIP, or something follows it.
+        InputError: ``conf/pooling`` is no NIP, or something follows it.
     """
     pooling = _nip_values(bench)
     by_orbit: dict[tuple[str, ...], list[Nest]] = {}
@@ -98,9 +97,7 @@ def describe_chains(
     for together in by_orbit.values():
         poolings = [{**pooling, "nest": [list(pair) for pair in nest]} for nest in together]
         node = {"_target_": f"{Nests.__module__}.{Nests.__name__}", "nests": poolings}
-        changed = copied(bench.cfg)
-        changed.pooling = node
-        describer = build(changed.descriptor)
+        describer = bench.run.new_describer(pooling=node)
         if not isinstance(describer, CNNDescriber):
             raise InputError("this study needs descriptor=single and whitening=none")
         describe = bench.fitted(describer)
@@ -116,7 +113,7 @@ def describe_chains(
 
 
 def _nip_values(bench: Bench) -> dict[str, Any]:
-    values = cast(dict[str, Any], OmegaConf.to_container(bench.cfg.pooling, resolve=True))
+    values: dict[str, Any] = bench.run.option("pooling")
     if not str(values.get("_target_", "")).endswith(".NIP"):
         raise InputError("this study is about nested invariance pooling; leave pooling=nip as it is")
     return values

@@ -33,7 +33,8 @@ PAPER_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-MARKERS = "os^Dvp*Xh"
+#: Of measured curves, and of published ones.
+MARKERS, PUBLISHED_MARKERS = "os^Dvp*Xh", "sD^v<>Ph"
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,6 @@ def float_line(axes: Axes, exact: Report, metric: str) -> None:
 PUBLISHED: dict[str, Any] = {"color": "0.45", "markerfacecolor": "white", "zorder": 3}
 
 
-MARKERS = "sD^v<>Ph"
-
-
 class Dot(NamedTuple):
     """One measured mean with its 95 % interval, and the published value where there is one."""
 
@@ -215,7 +213,7 @@ def curves(
         (line,) = axes.plot(at, [row["value"] for row in own], marker=".", label=name)
         low, high = ([row[end] for row in own] for end in ("low", "high"))
         axes.fill_between(at, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    for (name, points), marker in zip((published or {}).items(), MARKERS, strict=False):
+    for (name, points), marker in zip((published or {}).items(), PUBLISHED_MARKERS, strict=False):
         axes.plot(*zip(*points, strict=True), marker=marker, linestyle=":", label=name, **PUBLISHED)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from omegaconf import DictConfig
-
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
+from niphash.pipeline.run import Run
 from niphash.studies.curves import curve, draw, finish, one_panel
 from niphash.studies.hashed import (
     HashingBench,
@@ -21,16 +20,16 @@ from niphash.studies.result import StudyResult
 
 
 def depth(
-    cfg: DictConfig,
+    run: Run,
     depths: Sequence[int],
     regularizers: Sequence[str],
     metric: str | None,
     queries: int | None,
 ) -> StudyResult:
-    """Train stacks of ``cfg.bits`` with one to several layers (DeepHash, section 4.1).
+    """Train stacks of ``bits`` with one to several layers (DeepHash, section 4.1).
 
     Args:
-        cfg: A composed ``conf/train.yaml``; ``cfg.hashing`` is a stack.
+        run: Its ``hashing`` is a stack.
         depths: Numbers of layers; the first is what the others are compared with.
         regularizers: One curve each.
         metric: ``None`` for the metric of record of the data set.
@@ -41,10 +40,10 @@ def depth(
     """
     if not depths or min(depths) < 1:
         raise InputError(f"study.depths={list(depths)}: give numbers of layers from 1 on")
-    check_rbm(cfg)
+    check_rbm(run)
     check_regularizers(regularizers)
-    bench = hashing_bench(cfg, views=False, queries=queries)
-    bits, dim = int(cfg.bits), bench.photos.shape[1]
+    bench = hashing_bench(run, views=False, queries=queries)
+    bits, dim = run.bits, bench.photos.shape[1]
     sizes = {layers: layer_sizes(dim, bits, layers) for layers in depths}
     reports: dict[str, dict[int, Report]] = {name: {} for name in regularizers}
     for name, at in reports.items():
@@ -58,7 +57,7 @@ def depth(
             "layers": layers,
             "sizes": "-".join(map(str, [dim, *sizes[layers]])),
             **measured(report, metric),
-            **difference_columns(f"{name}, {depths[0]} layers", at[depths[0]], report, metric, int(cfg.seed)),
+            **difference_columns(f"{name}, {depths[0]} layers", at[depths[0]], report, metric, run.seed),
         }
         for name, at in reports.items()
         for layers, report in at.items()
@@ -81,10 +80,10 @@ def _sentence(bench: HashingBench, reports: dict[str, dict[int, Report]], metric
     for name, at in reports.items():
         best = max(at, key=lambda layers: at[layers].means[metric])
         one = next(iter(at))
-        gain = paired(at[one], at[best], metric, int(bench.cfg.seed))
+        gain = paired(at[one], at[best], metric, bench.run.seed)
         over = "" if best == one else f", {gain} above {one} ({at[one].means[metric]:.3f})"
         values = ", ".join(f"{report.means[metric]:.3f}" for report in at.values())
         parts.append(f"{NAMES.get(name, name)} {values}, best with {best}{over}")
     depths = ", ".join(map(str, next(iter(reports.values()))))
-    what = f"{bench.name}, {bench.cfg.bits} bits, {label(metric)} with {depths} layers"
+    what = f"{bench.name}, {bench.run.option('bits')} bits, {label(metric)} with {depths} layers"
     return f"{what}: {'; '.join(parts)} ({bench.footnote})."

@@ -1,15 +1,16 @@
 """Fine-tuning followed along its iterations: margins, triplets, and what they start from."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
-from niphash.config import build
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
+from niphash.hashing.rbm.fine_tuning import Snapshots
 from niphash.hashing.rbm.network import Stack
 from niphash.hashing.rbm.stack import RBMStack
+from niphash.pipeline.run import Run
 from niphash.studies.curves import (
     color,
     curve,
@@ -35,12 +36,12 @@ Variants = Mapping[str, Sequence[str]]
 
 
 def margins(
-    cfg: DictConfig, every: int, metric: str | None, queries: int | None, published: Sequence[str]
+    run: Run, every: int, metric: str | None, queries: int | None, published: Sequence[str]
 ) -> StudyResult:
     """Compare the dual with the single margin of Siamese fine-tuning (DeepHash, section 3.3).
 
     Args:
-        cfg: A composed ``conf/train.yaml`` with ``hashing=rbm_siamese``.
+        run: With ``hashing=rbm_siamese``.
         every: Iterations between two points of the curve, a multiple of 100.
         metric: ``None`` for the metric of record of the data set.
         queries: At most so many queries; ``None`` for all.
@@ -50,37 +51,37 @@ def margins(
         InputError: an option cannot be used, or there are no pairs.
     """
     variants = {"dual margin": ["hashing.loss=dual"], "single margin": ["hashing.loss=single"]}
-    return along_training("margins", cfg, variants, every, metric, queries, published, views=True)
+    return along_training("margins", run, variants, every, metric, queries, published, views=True)
 
 
 def triplets(
-    cfg: DictConfig, every: int, metric: str | None, queries: int | None, published: Sequence[str]
+    run: Run, every: int, metric: str | None, queries: int | None, published: Sequence[str]
 ) -> StudyResult:
     """Compare threshold with uniform sampling of triplets (UTH, section 2.3).
 
-    Arguments and errors as of :func:`margins`; ``cfg`` has ``hashing=rbm_triplet``.
+    Arguments and errors as of :func:`margins`; ``run`` has ``hashing=rbm_triplet``.
     """
     variants = {
         "threshold sampling": ["hashing.sampling=threshold"],
         "uniform sampling": ["hashing.sampling=uniform"],
     }
-    return along_training("triplets", cfg, variants, every, metric, queries, published)
+    return along_training("triplets", run, variants, every, metric, queries, published)
 
 
 def start(
-    cfg: DictConfig, every: int, metric: str | None, queries: int | None, published: Sequence[str]
+    run: Run, every: int, metric: str | None, queries: int | None, published: Sequence[str]
 ) -> StudyResult:
     """Compare triplet fine-tuning of a trained stack with that of random weights (UTH, section 3).
 
-    Arguments and errors as of :func:`margins`; ``cfg`` has ``hashing=rbm_triplet``.
+    Arguments and errors as of :func:`margins`; ``run`` has ``hashing=rbm_triplet``.
     """
     variants = {"RBM start": ["hashing.start=rbm"], "random start": ["hashing.start=random"]}
-    return along_training("start", cfg, variants, every, metric, queries, published)
+    return along_training("start", run, variants, every, metric, queries, published)
 
 
 def along_training(
     name: str,
-    cfg: DictConfig,
+    run: Run,
     variants: Variants,
     every: int,
     metric: str | None,
@@ -92,7 +93,7 @@ def along_training(
     if every < 100 or every % 100:
         raise InputError(f"study.every={every}: give a multiple of 100 iterations")
     check_published(published)
-    bench = hashing_bench(cfg, views, queries)
+    bench = hashing_bench(run, views, queries)
     reports = {variant: _follow(bench, overrides, every) for variant, overrides in variants.items()}
     metric = chosen_metric(metric, bench, next(iter(reports.values()))[0])
     rows = [
@@ -100,7 +101,7 @@ def along_training(
             "variant": variant,
             "iterations": iterations,
             **measured(report, metric),
-            **difference_columns(f"{variant}, 0 iterations", at[0], report, metric, int(cfg.seed)),
+            **difference_columns(f"{variant}, 0 iterations", at[0], report, metric, run.seed),
         }
         for variant, at in reports.items()
         for iterations, report in at.items()
@@ -118,13 +119,13 @@ def _follow(bench: HashingBench, overrides: Sequence[str], every: int) -> dict[i
         if iterations % every == 0:
             reports[iterations] = bench.report(_frozen(stack, bench, overrides))
 
-    bench.fit(overrides, snapshot=snapshot)
+    bench.fit(overrides, Snapshots(snapshot))
     return reports
 
 
 def _frozen(stack: Stack, bench: HashingBench, overrides: Sequence[str]) -> RBMStack:
     """Return the hasher that fine-tuning would give if it ended with the weights that ``stack`` has now."""
-    hasher: RBMStack = build(bench.hashing(overrides))
+    hasher = cast(RBMStack, bench.hasher(overrides))
     hasher.load_state_dict({key: value.detach().cpu().clone() for key, value in stack.state_dict().items()})
     if hasher.recenter_on != "off":
         hasher.recenter(bench.fit_rows(hasher))
@@ -144,15 +145,15 @@ def _draw(
     colors = {"rbm_stack": "grey", **{variant: color(place) for place, variant in enumerate(reports)}}
     for name, hue in colors.items():
         numbers = published_numbers(bench.published_as, metric, name, published)
-        published_lines(axes, numbers, int(bench.cfg.bits), hue)
+        published_lines(axes, numbers, bench.run.bits, hue)
     axes.set_xlabel("iterations of fine-tuning")
-    of = f"{bench.cfg.bits} bits, fitted on {len(bench.photos)} photos"
+    of = f"{bench.run.option('bits')} bits, fitted on {len(bench.photos)} photos"
     finish(axes, metric, f"{' or '.join(reports)}?\n{bench.title}, {of}", outside=True)
     return figure
 
 
 def _sentence(bench: HashingBench, reports: Mapping[str, Mapping[int, Report]], metric: str) -> str:
-    seed = int(bench.cfg.seed)
+    seed = bench.run.seed
     parts = []
     for variant, at in reports.items():
         last = max(at)
@@ -164,6 +165,6 @@ def _sentence(bench: HashingBench, reports: Mapping[str, Mapping[int, Report]], 
     one, other = reports
     ends = [at[max(at)] for at in reports.values()]
     return (
-        f"{bench.name}, {bench.cfg.bits} bits, {label(metric)}: {'; '.join(parts)}; "
+        f"{bench.name}, {bench.run.option('bits')} bits, {label(metric)}: {'; '.join(parts)}; "
         f"{one} less {other}: {paired(ends[1], ends[0], metric, seed)} ({bench.footnote})."
     )

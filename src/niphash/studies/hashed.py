@@ -1,28 +1,30 @@
 """What the hashing studies share: methods fitted on the same descriptors, measured with the same queries."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, cast, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
-from omegaconf import DictConfig
+import pytorch_lightning as pl
 
-from niphash.config import build, conf_dir
+from niphash.config import conf_dir
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.hashing.rbm.regularizers import RegularizerName
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.pipeline.fitting import checksums, share_a_photo, view_pairs, with_views
-from niphash.pipeline.measuring import recenters_on_index
+from niphash.pipeline.run import Run
 from niphash.search.comparison import DistanceChoice, code_distances
 from niphash.search.ranking import rank
-from niphash.studies.measured import Bench, check_names, metric_of_record, paired, prepare, variant
+from niphash.studies.measured import Bench, check_names, metric_of_record, paired, prepare
 from niphash.studies.published_values import published
+from niphash.training.fit_data import FitData
 from niphash.training.trainer import TrainerFactory
 
 log = logging.getLogger(__name__)
@@ -53,9 +55,9 @@ class HashingBench:
     transductive: bool
 
     @property
-    def cfg(self) -> DictConfig:
-        """The configuration of the run."""
-        return self.bench.cfg
+    def run(self) -> Run:
+        """The run that the study belongs to."""
+        return self.bench.run
 
     @property
     def name(self) -> str:
@@ -84,52 +86,57 @@ class HashingBench:
         """bool [N], the database photos that have a descriptor."""
         return np.isfinite(self.database[:, 0])
 
-    def hashing(self, overrides: Sequence[str]) -> DictConfig:
-        """Return ``cfg.hashing`` with ``overrides`` of the run (``"bits=128"``, ``"hashing=itq"``).
+    def hasher(self, overrides: Sequence[str]) -> Hasher:
+        """Return the unfitted hasher of the run with ``overrides`` (``"bits=128"``, ``"hashing=itq"``).
 
         Raises:
             InputError: no such choice or key.
         """
-        return variant(self.cfg, overrides).hashing
+        return self.run.variant(overrides).new_hasher()
 
-    def fit(self, overrides: Sequence[str], **arguments: Any) -> Hasher:
-        """Return the hasher of :meth:`hashing`, fitted; ``arguments`` go to its constructor as they are.
+    def fit(self, overrides: Sequence[str], *callbacks: pl.Callback) -> Hasher:
+        """Return the hasher of :meth:`hasher`, fitted; ``callbacks`` follow its stages.
 
         Raises:
             InputError: no such choice or key, or it cannot be fitted on these descriptors.
         """
-        hasher: Hasher = build(self.hashing(overrides), _partial_=True)(**arguments)
-        self._fit(hasher)
-        return hasher
+        return self.fit_hasher(self.hasher(overrides), *callbacks)
 
     def fit_rows(self, hasher: Hasher) -> np.ndarray:
         """Return what ``hasher`` is fitted on, float32 [M, D]."""
         return self.with_views if hasher.needs_pairs else self.photos
 
-    def _fit(self, hasher: Hasher) -> None:
+    def fit_hasher(self, hasher: Hasher, *callbacks: pl.Callback) -> Hasher:
+        """Fit ``hasher`` and return it; ``callbacks`` follow its stages.
+
+        Raises:
+            InputError: it cannot be fitted on these descriptors.
+        """
         rows = self.fit_rows(hasher)
         hasher.check(rows.shape[1], len(rows))
-        with _trainer(self.cfg) as trainer:
-            hasher.fit(rows, self.pairs if hasher.needs_pairs else None, trainer)
+        data = FitData(rows, self.pairs if hasher.needs_pairs else None)
+        with _trainer(self.run) as trainer:
+            hasher.fit(data, partial(trainer, callbacks=list(callbacks)))
+        return hasher
 
     def report(self, hasher: Hasher, distance: DistanceChoice | None = None) -> Report:
         """Encode queries and database, and measure the ranking by code.
 
         Args:
             hasher: Fitted; its thresholds move to the mean of the database if ``hashing.recenter=index``.
-            distance: How codes are compared; ``None`` for ``cfg.distance``.
+            distance: How codes are compared; ``None`` for ``distance``.
 
         Raises:
             InputError: the distance means nothing on these codes.
         """
-        if recenters_on_index(hasher):
+        if hasher.recenters_on_index:
             hasher.recenter(self.database[self.readable])
         codes = np.zeros((len(self.database), hasher.bits // 8), np.uint8)
         codes[self.readable] = hasher.encode(self.database[self.readable])
-        source = code_distances(hasher, self.queries, codes, self.readable, distance or self.cfg.distance)
-        ties, task = self.cfg.ties, self.bench.task
+        source = code_distances(hasher, self.queries, codes, self.readable, distance or self.run.distance)
+        ties, task = self.run.ties, self.bench.task
         ranking = rank(source, task, k=1, tied_before=ties == "stable", doing="rank by code")
-        return evaluate(ranking, task, ties=ties, seed=int(self.cfg.seed))
+        return evaluate(ranking, task, ties=ties, seed=self.run.seed)
 
     def float_report(self) -> Report:
         """Measure the ranking by the uncompressed descriptor."""
@@ -143,9 +150,9 @@ class HashingBench:
         Raises:
             InputError: no such choice or key; that is a mistake, nothing to be left out.
         """
-        hasher: Hasher = build(self.hashing(overrides))
+        hasher = self.hasher(overrides)
         try:
-            self._fit(hasher)
+            self.fit_hasher(hasher)
         except InputError as error:
             log.warning("%s is left out: %s", " ".join(overrides), error)
             return None
@@ -162,12 +169,12 @@ class Compared(NamedTuple):
         return f"{self.method} ({self.distance})"
 
 
-def compared_methods(cfg: DictConfig, entries: Sequence[str]) -> list[Compared]:
+def compared_methods(run: Run, entries: Sequence[str]) -> list[Compared]:
     """Read ``study.methods``, before any photo is described.
 
     Args:
-        cfg: A composed ``conf/train.yaml``.
-        entries: ``"itq"``, compared by ``cfg.distance`` where its codes know that, else by what suits them
+        run: What is measured on what.
+        entries: ``"itq"``, compared by ``distance`` where its codes know that, else by what suits them
             best; or with the distance, ``"itq+asymmetric"``.
 
     Returns:
@@ -178,13 +185,13 @@ def compared_methods(cfg: DictConfig, entries: Sequence[str]) -> list[Compared]:
     """
     known = sorted({path.stem for path in (conf_dir() / "hashing").glob("*.yaml")} - {"none"})
     check_names("study.methods", [entry.partition("+")[0] for entry in entries], known)
-    return list(dict.fromkeys(_compared(cfg, entry) for entry in entries))
+    return list(dict.fromkeys(_compared(run, entry) for entry in entries))
 
 
-def _compared(cfg: DictConfig, entry: str) -> Compared:
+def _compared(run: Run, entry: str) -> Compared:
     method, plus, wanted = entry.partition("+")
     distances: dict[str, DistanceName] = {
-        distance: distance for distance in build(variant(cfg, [f"hashing={method}"]).hashing).distances
+        distance: distance for distance in run.variant([f"hashing={method}"]).hasher.distances
     }
     if plus and wanted not in distances:
         raise InputError(
@@ -192,37 +199,63 @@ def _compared(cfg: DictConfig, entry: str) -> Compared:
             f"write {' or '.join(f'{method}+{distance}' for distance in distances)}"
         )
     best = next(iter(distances.values()))
-    return Compared(method, distances.get(wanted or cfg.distance, best))
+    return Compared(method, distances.get(wanted or run.distance, best))
 
 
-def hashing_bench(cfg: DictConfig, views: bool = True, queries: int | None = None) -> HashingBench:
-    """Fit the describer of ``cfg`` and describe fit set, database and queries of its data set.
+def hashing_bench(run: Run, views: bool = True, queries: int | None = None) -> HashingBench:
+    """Return the first of :func:`hashing_benches`, whose arguments and errors it has."""
+    return hashing_benches(replace(run, targets=run.targets[:1]), views, queries)[0]
+
+
+def hashing_benches(run: Run, views: bool = True, queries: int | None = None) -> list[HashingBench]:
+    """Fit the describer of ``run``; describe the fit set, and database and queries of each data set.
 
     Args:
-        cfg: A composed ``conf/train.yaml``; never written to.
+        run: What is measured on what.
         views: Also describe random views of the fit photos (``fit.views`` of each, or none where
             ``fit.pairs`` says what matches).
-        queries: So many queries at most; ``None`` for all.
+        queries: So many queries of a data set at most; ``None`` for all.
+
+    Returns:
+        One a data set of the run; all share the fit photos.
 
     Raises:
-        InputError: the data set is not there, or none of a part of it can be read.
+        InputError: a data set is not there, or none of a part of it can be read.
     """
-    bench = prepare(cfg, queries)
-    describe, fit_set, task = bench.describer(), bench.fit_set, bench.task
-    copies = int(cfg.fit.views) if views and fit_set.pairs is None else 0
-    parts = [describe(images) for images in with_views(fit_set.images, copies, int(cfg.seed))]
-    asked, database = describe(task.queries), describe(task.database)
-    for what, part in (("fit", parts[0]), ("query", asked), ("database", database)):
-        if not _readable(part).any():
-            raise InputError(f"{task.name}: none of the {len(part)} {what} photos can be read")
+    benches = [prepare(replace(run, targets=(target,)), queries) for target in run.targets]
+    fit_set = benches[0].fit_set
+    describe = benches[0].fitted(run.describer)
+    copies = run.fit.views if views and fit_set.pairs is None else 0
+    parts = [describe(images) for images in with_views(fit_set.images, copies, run.seed)]
+    _check_readable("fit", parts[0], benches[0].task.name)
     pairs = view_pairs(len(parts[0]), copies) if fit_set.pairs is None else fit_set.pairs
     rows, pairs = _readable_pairs(np.concatenate(parts), pairs)
-    answered = _readable(asked)
     fitted = checksums(fit_set.images)
-    transductive = any(share_a_photo(fitted, images) for images in (task.database, task.queries))
-    bench = Bench(cfg, task.with_queries(np.flatnonzero(answered).tolist()))
-    photos = parts[0][_readable(parts[0])]
-    return HashingBench(bench, asked[answered], database, photos, rows, pairs, fit_set.source, transductive)
+    found = []
+    for bench in benches:
+        task = bench.task
+        asked, database = describe(task.queries), describe(task.database)
+        _check_readable("query", asked, task.name)
+        _check_readable("database", database, task.name)
+        answered = _readable(asked)
+        found.append(
+            HashingBench(
+                bench=replace(bench, task=task.with_queries(np.flatnonzero(answered).tolist())),
+                queries=asked[answered],
+                database=database,
+                photos=parts[0][_readable(parts[0])],
+                with_views=rows,
+                pairs=pairs,
+                fitted_on=fit_set.source,
+                transductive=any(share_a_photo(fitted, images) for images in (task.database, task.queries)),
+            )
+        )
+    return found
+
+
+def _check_readable(what: str, rows: np.ndarray, data: str) -> None:
+    if not _readable(rows).any():
+        raise InputError(f"{data}: none of the {len(rows)} {what} photos can be read")
 
 
 def _readable(rows: np.ndarray) -> np.ndarray:
@@ -238,14 +271,10 @@ def _readable_pairs(rows: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np
 
 
 @contextmanager
-def _trainer(cfg: DictConfig) -> Iterator[TrainerFactory]:
-    """Give the trainer of ``cfg``; its checkpoints are thrown away, since every method makes its own."""
+def _trainer(run: Run) -> Iterator[TrainerFactory]:
+    """Give the trainer of ``run``; its checkpoints are thrown away, since every method makes its own."""
     with TemporaryDirectory(prefix="niphash-") as folder:
-        yield partial(
-            cast(Callable[..., Any], build(cfg.trainer)),
-            logger=False,
-            default_root_dir=folder,
-        )
+        yield run.trainer_in(Path(folder))
 
 
 def chosen_metric(metric: str | None, bench: HashingBench, known: Report) -> str:
@@ -280,13 +309,13 @@ def check_regularizers(names: Sequence[str]) -> None:
     check_names("study.regularizers", names, get_args(RegularizerName))
 
 
-def check_rbm(cfg: DictConfig) -> None:
+def check_rbm(run: Run) -> None:
     """Refuse a hashing method that is no RBM, for studies that look into one.
 
     Raises:
         InputError: it is none.
     """
-    if not isinstance(build(cfg.hashing), RBMStack):
+    if not isinstance(run.hasher, RBMStack):
         raise InputError("this study looks into an RBM; set hashing=rbm or hashing=rbm_stack")
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
 from niphash.errors import InputError
+from niphash.pipeline.run import Run
 from niphash.studies.curves import MARKERS, PUBLISHED, blank_figure
 from niphash.studies.measured import label, measured, metric_of_record, prepare
 from niphash.studies.published_values import find_published
@@ -14,7 +14,7 @@ from niphash.studies.result import StudyResult
 
 
 def layers(
-    cfg: DictConfig,
+    run: Run,
     layers: Sequence[str],
     inputs: Sequence[str] = ("crop", "squash", "pad"),
     queries: int | None = None,
@@ -23,7 +23,7 @@ def layers(
     """Measure the descriptors of several layers, each with several modes of input.
 
     Args:
-        cfg: A composed ``conf/train.yaml`` with a network as ``backbone``; its ``pooling`` is taken.
+        run: With a network as ``backbone``; its ``pooling`` is taken.
         layers: Names of layers, as of ``backbone.layer``.
         inputs: Modes of input, as of ``backbone.input``.
         queries: So many queries at most, drawn at random.
@@ -34,7 +34,8 @@ def layers(
     """
     if not layers or not inputs:
         raise InputError("study.layers and study.inputs: name at least one of each")
-    bench = prepare(cfg, queries)
+    bench = prepare(run, queries)
+    network = str(run.option("backbone.name"))
     metric = metric or metric_of_record(bench.task)
     rows = []
     for layer in layers:
@@ -48,7 +49,7 @@ def layers(
                     "input": mode,
                     "dim": dim,
                     **measured(report, metric),
-                    "published": _published(layer, str(cfg.backbone.name), bench.published_as, metric),
+                    "published": _published(layer, network, bench.published_as, metric),
                 }
             )
     return StudyResult("layers", rows, _draw(rows, metric, bench.name), _sentence(rows, bench.name))

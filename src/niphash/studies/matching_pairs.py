@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.data.task import RetrievalTask
 from niphash.errors import InputError
-from niphash.evaluation.bootstrap import bootstrap_interval
+from niphash.evaluation.intervals import bootstrap_interval, query_clusters
+from niphash.pipeline.run import Run
 from niphash.studies.chains import describe_chains
 from niphash.studies.curves import blank_figure
 from niphash.studies.measured import prepare
@@ -20,13 +20,11 @@ from niphash.studies.result import StudyResult
 THUMBNAIL = 200
 
 
-def matching_pairs(
-    cfg: DictConfig, nest: Sequence[Sequence[str]], pairs: int = 100, shown: int = 4
-) -> StudyResult:
+def matching_pairs(run: Run, nest: Sequence[Sequence[str]], pairs: int = 100, shown: int = 4) -> StudyResult:
     """Measure the distances of matching and of non-matching pairs after each level of a nest.
 
     Args:
-        cfg: A composed ``conf/train.yaml`` with ``pooling=nip``, whose rotations and scales are taken.
+        run: With ``pooling=nip``, whose rotations and scales are taken.
         nest: (group, moment) pairs, innermost first; they are added one by one to the bare map.
         pairs: So many matching pairs at most, drawn at random: a query and another relevant photo. The
             non-matching ones are the same queries with photos that match another.
@@ -37,8 +35,8 @@ def matching_pairs(
     """
     if pairs < 2 or not 1 <= shown <= pairs:
         raise InputError(f"study.pairs={pairs}, study.shown={shown}: give two pairs or more, and show one")
-    bench = prepare(cfg)
-    rng = np.random.default_rng(int(cfg.seed))
+    bench = prepare(run)
+    rng = np.random.default_rng(run.seed)
     queries, matching, other = draw_pairs(bench.task, pairs, rng)
     depths = [nest[:depth] for depth in range(len(nest) + 1)]
     image_sets = (
@@ -57,7 +55,8 @@ def matching_pairs(
     distances = {name: (m[readable], o[readable]) for name, (m, o) in distances.items()}
     kept = np.flatnonzero(readable)
     photos = [(image_sets[0].subset([i]), image_sets[1].subset([i])) for i in kept[:shown].tolist()]
-    rows = _rows(distances, photos, int(cfg.seed))
+    clusters = query_clusters(bench.task)[queries][readable]
+    rows = _rows(distances, clusters, photos, run.seed)
     return StudyResult("matching_pairs", rows, _draw(rows, photos), _sentence(rows, bench.name))
 
 
@@ -88,13 +87,14 @@ def draw_pairs(
 
 def _rows(
     distances: dict[str, tuple[np.ndarray, np.ndarray]],
+    clusters: np.ndarray,
     photos: Sequence[tuple[ImageSet, ImageSet]],
     seed: int,
 ) -> list[dict[str, Any]]:
     rows = []
     for name, (matching, other) in distances.items():
         for what, values in (("mean of matching pairs", matching), ("mean of other pairs", other)):
-            low, high = bootstrap_interval(values[:, None], seed)[0]
+            low, high = bootstrap_interval(values[:, None], clusters, seed)[0]
             rows.append(_row(name, what, "", "", float(values.mean()), float(low), float(high), len(values)))
         for (query, match), value in zip(photos, matching, strict=False):
             distance = float(value)

@@ -4,63 +4,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from niphash.config import build, compose, conf_dir
 from niphash.data.images import ImageSet
 from niphash.data.task import RetrievalTask
 from niphash.descriptors.describer import Describer, DescribeReport
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors, describe_to_store
 from niphash.errors import InputError
-from niphash.evaluation.bootstrap import bootstrap_interval
 from niphash.evaluation.evaluator import Report, evaluate
-from niphash.pipeline.assembly import build_data, build_task, check_options, descriptors_dir
+from niphash.evaluation.intervals import bootstrap_interval
 from niphash.pipeline.fitting import FitSet, choose_fit_set
+from niphash.pipeline.run import Run, Target
 from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
 from niphash.search.ranking import rank
 from niphash.studies.published_values import published_name
-
-
-def copied(cfg: DictConfig) -> DictConfig:
-    """Return a copy of ``cfg``, interpolations kept, that takes any key."""
-    return cast(DictConfig, OmegaConf.create(OmegaConf.to_container(cfg)))
-
-
-def variant(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """Return a copy of ``cfg`` with ``overrides`` applied in order, written as on the command line.
-
-    Args:
-        cfg: A composed ``conf/train.yaml``; not written to.
-        overrides: Choices (``"pooling=fisher"``) and values (``"pooling.gaussians=16"``).
-
-    Raises:
-        InputError: no such choice, or no such key.
-    """
-    changed = copied(cfg)
-    for override in overrides:
-        key, _, value = override.partition("=")
-        try:
-            if (conf_dir() / key).is_dir():
-                changed[key] = OmegaConf.to_container(compose([override])[key])
-            else:
-                OmegaConf.set_struct(changed, True)
-                OmegaConf.update(changed, key, _value(override))
-                OmegaConf.set_struct(changed, False)
-        except (HydraException, OmegaConfBaseException) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"study: {key}={value} cannot be used ({reason})") from error
-    return changed
-
-
-def _value(override: str) -> Any:
-    """Return the value as the command line reads it: ``off`` is a word there, not YAML's ``False``."""
-    return OverridesParser.create().parse_override(override).value()
 
 
 @dataclass(frozen=True)
@@ -68,34 +27,34 @@ class Bench:
     """A task on a prepared data set, and the photos to fit on.
 
     Attributes:
-        cfg: The configuration that they come from.
+        run: What they come from.
         task: What is searched for in what.
     """
 
-    cfg: DictConfig
+    run: Run
     task: RetrievalTask
+
+    @property
+    def target(self) -> Target:
+        """The data set of the study."""
+        return self.run.targets[0]
 
     @property
     def distractors(self) -> int:
         """Number of images that ``distractors`` has put behind those of the data set."""
-        if not self._distracted:
+        if self.target.distractors is None:
             return 0
-        behind = f"{self.cfg.distractors.name}/"
+        behind = f"{self.target.distractors}/"
         return sum(
             1 for _ in takewhile(lambda name: name.startswith(behind), reversed(self.task.database.ids))
         )
-
-    @property
-    def _distracted(self) -> bool:
-        chosen = self.cfg.get("distractors")
-        return chosen is not None and chosen.limit != 0
 
     @property
     def name(self) -> str:
         """The data set, and what else is in the database, for titles and sentences."""
         if not self.distractors:
             return self.task.name
-        return f"{self.task.name} with {self.distractors} distractors of {self.cfg.distractors.name}"
+        return f"{self.task.name} with {self.distractors} distractors of {self.target.distractors}"
 
     @property
     def published_as(self) -> str:
@@ -105,17 +64,16 @@ class Bench:
     @cached_property
     def fit_set(self) -> FitSet:
         """The photos that every learnable stage sees: ``fit.root``, or the data set's default."""
-        return choose_fit_set(self.cfg, build_data(self.cfg.data))
+        return choose_fit_set(self.run.fit, self.target.data, self.run.data_set, self.run.seed)
 
     def describer(self, overrides: Sequence[str] = ()) -> "Fitted":
-        """Return the describer of ``cfg`` with ``overrides`` (see :func:`variant`), fitted."""
-        changed = variant(self.cfg, overrides)
-        return self.fitted(build(changed.descriptor))
+        """Return the describer of the run with ``overrides`` (see :meth:`Run.variant`), fitted."""
+        return self.fitted(self.run.variant(overrides).describer)
 
     def fitted(self, describer: Describer) -> "Fitted":
         """Return ``describer``, fitted, beside its store."""
         describer.fit(self.fit_set.images)
-        return Fitted(describer, DescriptorStore.of(describer, descriptors_dir(self.cfg)))
+        return Fitted(describer, DescriptorStore.of(describer, self.run.descriptors_dir))
 
     def report(self, queries: np.ndarray, *database: np.ndarray, task: RetrievalTask | None = None) -> Report:
         """Measure float descriptors.
@@ -127,13 +85,13 @@ class Bench:
         """
         copies = [CosineDistances(queries, copy) for copy in database]
         source = copies[0] if len(copies) == 1 else NearestOfSeveral(copies)
-        return report(source, task or self.task, self.cfg)
+        return report(source, task or self.task, self.run)
 
 
-def report(source: Distances, task: RetrievalTask, cfg: DictConfig) -> Report:
-    """Rank the database of ``task`` by ``source`` and measure, with ``cfg.ties`` and ``cfg.seed``."""
-    ranking = rank(source, task, k=10, tied_before=cfg.ties == "stable", doing="rank")
-    return evaluate(ranking, task, ties=cfg.ties, seed=int(cfg.seed))
+def report(source: Distances, task: RetrievalTask, run: Run) -> Report:
+    """Rank the database of ``task`` by ``source`` and measure, with the ties and the seed of ``run``."""
+    ranking = rank(source, task, k=10, tied_before=run.ties == "stable", doing="rank")
+    return evaluate(ranking, task, ties=run.ties, seed=run.seed)
 
 
 @dataclass(frozen=True)
@@ -157,30 +115,29 @@ class Fitted:
         return describe_to_store(self.describer, images, self.store, DescribeReport())
 
 
-def prepare(cfg: DictConfig, queries: int | None = None) -> Bench:
-    """Return the bench of ``cfg``: the data set is fetched if it is missing.
+def prepare(run: Run, queries: int | None = None) -> Bench:
+    """Return the bench of ``run``: the data set is fetched if it is missing.
 
     Args:
-        cfg: A composed ``conf/train.yaml``; never written to.
-        queries: So many queries at most, drawn at random with ``cfg.seed``; ``None`` for all.
+        run: What is measured on what.
+        queries: So many queries at most, drawn at random with the run's seed; ``None`` for all.
 
     Raises:
         InputError: the data set is not there, or an option cannot be used.
     """
-    check_options(cfg)
     if queries is not None and queries < 2:
         raise InputError(f"study.queries={queries}: an interval needs at least two queries")
-    data = build_data(cfg.data)
-    data.prepare()
-    task = build_task(data, cfg.data, cfg)
+    target = run.targets[0]
+    target.data.prepare()
+    task = target.task()
     if queries is not None and queries < len(task.queries):
-        chosen = np.random.default_rng(int(cfg.seed)).permutation(len(task.queries))[:queries]
+        chosen = np.random.default_rng(run.seed).permutation(len(task.queries))[:queries]
         task = task.with_queries(np.sort(chosen).tolist())
-    return Bench(cfg, task)
+    return Bench(run, task)
 
 
 class Difference(NamedTuple):
-    """A mean difference over queries, with its bootstrap 95 % interval."""
+    """A mean difference over queries, with its 95 % interval over clusters of queries."""
 
     mean: float
     low: float
@@ -193,16 +150,17 @@ class Difference(NamedTuple):
 def paired(first: Report, second: Report, metric: str, seed: int = 0) -> Difference:
     """Return how much ``second`` is above ``first``, query by query, on the same queries."""
     differences = second.per_query[metric] - first.per_query[metric]
-    differences = differences[~np.isnan(differences)]
-    low, high = bootstrap_interval(differences[:, None], seed)[0]
+    counted = ~np.isnan(differences)
+    differences = differences[counted]
+    low, high = bootstrap_interval(differences[:, None], first.clusters[counted], seed)[0]
     return Difference(float(differences.mean()), float(low), float(high))
 
 
 def measured(report: Report, metric: str) -> dict[str, Any]:
-    """Return the columns of a study's CSV for one mean: metric, value, low, high (95 %), queries."""
+    """Return the columns of a CSV for one mean: metric, value, low, high (95 %), queries, clusters."""
     low, high = report.intervals[metric]
-    mean = report.means[metric]
-    return {"metric": metric, "value": mean, "low": low, "high": high, "queries": report.counts["queries"]}
+    counts = {name: report.counts[name] for name in ("queries", "clusters")}
+    return {"metric": metric, "value": report.means[metric], "low": low, "high": high, **counts}
 
 
 def metric_of_record(task: RetrievalTask) -> str:

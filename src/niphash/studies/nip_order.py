@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
-from omegaconf import DictConfig
-
 from niphash.evaluation.evaluator import Report
+from niphash.pipeline.run import Run
 from niphash.studies.chains import Nest, chain_name, describe_chains, published_chain
 from niphash.studies.curves import Dot, blank_figure, dots
 from niphash.studies.measured import Difference, label, measured, metric_of_record, paired, prepare
@@ -17,12 +16,12 @@ GROUPS = ("scale", "translation", "rotation")
 PUBLISHED_ORDER = ("mean", "rms", "max")
 
 
-def nip_order(cfg: DictConfig, queries: int | None = None, metric: str | None = None) -> StudyResult:
+def nip_order(run: Run, queries: int | None = None, metric: str | None = None) -> StudyResult:
     """Compare the published chain with the five other orders of its moments, with the standard deviation in
     place of the root mean square, and with the chains that stop at fewer invariances.
 
     Args:
-        cfg: A composed ``conf/train.yaml`` with ``pooling=nip``, whose rotations and scales are taken.
+        run: With ``pooling=nip``, whose rotations and scales are taken.
         queries: So many queries at most, drawn at random.
         metric: What is compared; by default the data set's metric of record.
 
@@ -35,7 +34,7 @@ def nip_order(cfg: DictConfig, queries: int | None = None, metric: str | None = 
     steps = [best[:depth] for depth in range(len(best) + 1)]
     nests = list({chain_name(nest): nest for nest in [*steps, *orders, centred]}.values())
 
-    bench = prepare(cfg, queries)
+    bench = prepare(run, queries)
     metric = metric or metric_of_record(bench.task)
     described = describe_chains(bench, nests, bench.task.queries, bench.task.database)
     reports = {name: bench.report(*both) for name, both in described.items()}
@@ -45,8 +44,8 @@ def nip_order(cfg: DictConfig, queries: int | None = None, metric: str | None = 
         *(("another order of moments", nest, top) for nest in orders if nest != best),
         ("deviation in place of rms", centred, top),
     ]
-    rows = [_row("the bare map", steps[0], None, reports, metric, bench.published_as, int(cfg.seed))]
-    rows += [_row(*question, reports, metric, bench.published_as, int(cfg.seed)) for question in questions]
+    rows = [_row("the bare map", steps[0], None, reports, metric, bench.published_as, run.seed)]
+    rows += [_row(*question, reports, metric, bench.published_as, run.seed) for question in questions]
     return StudyResult("nip_order", rows, _draw(rows, metric, data), _sentence(rows, top, metric, data))
 
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.hashing.hasher import Hasher
 from niphash.hashing.rbm.stack import RBMStack
+from niphash.pipeline.run import Run
 from niphash.studies.curves import color, curve, draw_against_bits, finish, published_curves, two_panels
 from niphash.studies.hashed import (
     HashingBench,
@@ -29,17 +29,17 @@ BINS = 25
 
 
 def regularizer(
-    cfg: DictConfig,
+    run: Run,
     bits: Sequence[int],
     regularizers: Sequence[str],
     metric: str | None,
     queries: int | None,
     published: Sequence[str],
 ) -> StudyResult:
-    """Fit ``cfg.hashing`` with each regulariser at each code length (DeepHash, sections 3.1 and 4.1).
+    """Fit ``conf/hashing`` with each regulariser at each code length (DeepHash, sections 3.1 and 4.1).
 
     Args:
-        cfg: A composed ``conf/train.yaml``; ``cfg.hashing`` is an RBM.
+        run: Its ``hashing`` is an RBM.
         bits: Code lengths; those that the descriptor is too short for are left out.
         regularizers: The first is what the others are compared with.
         metric: ``None`` for the metric of record of the data set.
@@ -50,10 +50,10 @@ def regularizer(
         InputError: an option cannot be used, or no code length can.
     """
     lengths = code_lengths(bits)
-    check_rbm(cfg)
+    check_rbm(run)
     check_regularizers(regularizers)
     check_published(published)
-    bench = hashing_bench(cfg, views=False, queries=queries)
+    bench = hashing_bench(run, views=False, queries=queries)
     found = {name: fitted for name in regularizers if (fitted := _by_bits(bench, name, lengths))}
     if not found:
         raise InputError(f"study.bits={list(bits)}: the descriptor is too short for any of them")
@@ -65,7 +65,7 @@ def regularizer(
             "regularizer": name,
             "bits": b,
             **measured(report, metric),
-            **difference_columns(f"{regularizers[0]}, {b} bits", base[b], report, metric, int(cfg.seed)),
+            **difference_columns(f"{regularizers[0]}, {b} bits", base[b], report, metric, run.seed),
             "mean_activation": float(activations.mean()),
             "saturated": float(((activations < 0.05) | (activations > 0.95)).mean()),
         }
@@ -80,7 +80,7 @@ def regularizer(
         [published_curves(bench.published_as, metric, name, published) for name in reports],
     )
     finish(left, metric, f"{bench.title}: one RBM layer, by regulariser", outside=True)
-    shown = min(base, key=lambda b: abs(b - int(cfg.bits)))
+    shown = min(base, key=lambda b: abs(b - run.bits))
     for number, (name, at) in enumerate(found.items()):
         values = top_activations(at[shown][0], bench).ravel()
         weights = np.full(len(values), 100 / len(values))
@@ -120,7 +120,7 @@ def _sentence(bench: HashingBench, reports: dict[str, dict[int, Report]], bits: 
     base = reports[first][bits]
     parts = [
         f"{NAMES.get(name, name)} {reports[name][bits].means[metric]:.3f}, a difference of "
-        f"{paired(base, reports[name][bits], metric, int(bench.cfg.seed))}"
+        f"{paired(base, reports[name][bits], metric, bench.run.seed)}"
         for name in others
     ]
     return (

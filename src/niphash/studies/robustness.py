@@ -5,14 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from matplotlib.ticker import NullLocator
-from omegaconf import DictConfig
 
 from niphash.data.images import View
 from niphash.data.pictures.views import FULL_SIDE, RotatedDisc, Scaled
 from niphash.errors import InputError
-from niphash.pipeline.rotated_database import database_pooling
+from niphash.pipeline.run import Run
 from niphash.studies.curves import blank_figure, curves
-from niphash.studies.measured import Bench, measured, prepare, selected, variant
+from niphash.studies.measured import Bench, measured, prepare, selected
 from niphash.studies.published_values import find_published
 from niphash.studies.result import StudyResult
 
@@ -28,7 +27,7 @@ def curve_rows(
 
     Args:
         bench: Task and fit photos.
-        descriptors: Overrides of the configuration by name; ``data.pool_database`` may be among them.
+        descriptors: Overrides of the configuration by name; ``views.pool_database`` may be among them.
         column: What the keys of ``views`` are, for instance ``"degrees"``.
         views: How the queries are seen.
         database_view: How the database images are seen (where they are not pooled over rotations).
@@ -36,7 +35,7 @@ def curve_rows(
     Raises:
         InputError: an override names nothing; found before any photo is described.
     """
-    poolings = [database_pooling(variant(bench.cfg, overrides).data) for overrides in descriptors.values()]
+    poolings = [bench.run.variant(overrides).targets[0].pooling for overrides in descriptors.values()]
     rows = []
     for (name, overrides), pooling in zip(descriptors.items(), poolings, strict=True):
         describe = bench.describer(overrides)
@@ -67,7 +66,7 @@ PUBLISHED_ANGLES = (0, 10, 30, 90, 180)
 
 
 def rotation(
-    cfg: DictConfig,
+    run: Run,
     descriptors: Mapping[str, Sequence[str]],
     step: float = 10.0,
     angles: Sequence[float] | None = None,
@@ -78,14 +77,14 @@ def rotation(
     """Measure mAP against the angle of the queries, which are cut to their central discs.
 
     Args:
-        cfg: A composed ``conf/train.yaml``.
+        run: What is measured on what.
         descriptors: What is measured: overrides of ``cfg`` by name.
         step: Degrees between two angles of the full turn.
         angles: Angles in degrees, in place of ``step``; the first is what the others are compared with.
         queries: So many queries at most, drawn at random.
         only: Names of those of ``descriptors`` to measure; all by default.
         disc_database: Whether database images are cut to their discs too, so that the turn is all that
-            differs; by default they stay whole, as ``data.rotate_query`` leaves them.
+            differs; by default they stay whole, as ``views.rotate_query`` leaves them.
 
     Raises:
         InputError: an impossible value, or the data set is not there.
@@ -97,7 +96,7 @@ def rotation(
     if not angles:
         raise InputError("study.angles is empty; name angles in degrees, for instance [0,45,90]")
     chosen = selected(dict(descriptors), only)
-    bench = prepare(cfg, queries)
+    bench = prepare(run, queries)
     views = {float(angle): RotatedDisc(float(angle)) for angle in angles}
     rows = curve_rows(bench, chosen, "degrees", views, RotatedDisc(0.0) if disc_database else None)
 
@@ -138,7 +137,7 @@ def _kept(rows: list[dict], names: Iterable[str], column: str) -> str:
 
 
 def scale(
-    cfg: DictConfig,
+    run: Run,
     descriptors: Mapping[str, Sequence[str]],
     ratios: Sequence[float] = (1.0, 0.75, 0.5, 0.375, 0.25, 0.2, 0.125),
     queries: int | None = None,
@@ -147,7 +146,7 @@ def scale(
     """Measure mAP against the size of the queries, shrunk with anti-aliasing; the database stays as it is.
 
     Args:
-        cfg: A composed ``conf/train.yaml``.
+        run: What is measured on what.
         descriptors: What is measured: overrides of ``cfg`` by name.
         ratios: Longer sides of the queries as parts of 640 pixels; the first is what the others are
             compared with.
@@ -160,7 +159,7 @@ def scale(
     if not ratios or not all(0 < ratio <= 4 for ratio in ratios):
         raise InputError(f"study.ratios={list(ratios)}: name ratios above 0 and up to 4")
     chosen = selected(dict(descriptors), only)
-    bench = prepare(cfg, queries)
+    bench = prepare(run, queries)
     rows = curve_rows(bench, chosen, "ratio", {float(ratio): Scaled(float(ratio)) for ratio in ratios})
 
     figure = blank_figure(9, 5.5)

@@ -1,23 +1,30 @@
-"""Callbacks of every learnable stage: its checkpoint, its progress, the end of its processes."""
+"""Callbacks of every learnable stage: its checkpoint, its progress, its metrics, its processes."""
 
 import itertools
 import multiprocessing
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
+from niphash.errors import InputError
 from niphash.progress import track
+from niphash.training.trainer import silence
 
-IDENTITY = "niphash_identity"
+IDENTITY, FINISHED = "niphash_identity", "niphash_finished"
 
 
-class EpochCheckpoint(pl.Callback):
-    """Keep the state after the last epoch, or after one that ended some seconds ago, in one file.
+class EpochCheckpoint(pl.callbacks.Checkpoint):
+    """Keep the state after the end of a stage, or after an epoch that ended some seconds ago, in one file.
 
     The file is replaced in one step, so a run that is killed leaves the old one or the new one.
+
+    Args:
+        path: The file.
+        identity: What the checkpoint belongs to.
     """
 
     every_s = 20.0
@@ -26,19 +33,28 @@ class EpochCheckpoint(pl.Callback):
         self.path = path
         self.identity = identity
         self.written = time.monotonic()
+        self.finished = False
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note what the checkpoint belongs to."""
+        """Note what the checkpoint belongs to, and whether the stage has ended with it."""
         checkpoint[IDENTITY] = self.identity
+        checkpoint[FINISHED] = self.finished
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the file when it is time."""
-        is_last = trainer.current_epoch + 1 == trainer.max_epochs
-        due = is_last or time.monotonic() - self.written >= self.every_s
-        if not trainer.strategy.broadcast(due):  # clocks differ; all processes must write, or none
-            return
+        """Write the file when it is time, but not before the end that follows at once."""
+        ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        due = not ends and time.monotonic() - self.written >= self.every_s
+        if trainer.strategy.broadcast(due):  # clocks differ; all processes must write, or none
+            self._write(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file of a stage that has ended, after its last epoch or by a callback that stopped it."""
+        self.finished = True
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
@@ -48,14 +64,47 @@ class EpochCheckpoint(pl.Callback):
         self.written = time.monotonic()
 
 
-class LeaveGroup(pl.Callback):
-    """Take a spawned process out of its group before it exits; the group's threads abort it now and then."""
+class SpawnedProcess(pl.Callback):
+    """What a spawned process needs: silence when it begins, and to leave its group before it exits."""
+
+    def __getstate__(self) -> dict[str, bool]:
+        return {"spawned": True}  # an empty state is not restored
+
+    def __setstate__(self, state: dict[str, bool]) -> None:
+        """Keep Lightning's advice off the terminal; only a process that is spawned unpickles a callback."""
+        silence()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Wait for the others, then leave."""
+        """Wait for the other processes, then leave; the group's threads abort a process now and then."""
         if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
+
+
+class MonitorCheck(pl.Callback):
+    """Refuse a callback that monitors what the stage does not compute; Lightning ends with a traceback.
+
+    Args:
+        stage: Name of the stage, for the message.
+        monitors: The metrics that callbacks monitor.
+    """
+
+    def __init__(self, stage: str, monitors: Iterable[str]) -> None:
+        self.stage, self.monitors = stage, sorted(monitors)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look for the metrics after an epoch, when every one has been computed.
+
+        Raises:
+            InputError: there is no such metric.
+        """
+        for monitor in self.monitors:
+            if monitor not in trainer.callback_metrics:
+                known = ", ".join(sorted(trainer.callback_metrics))
+                raise InputError(
+                    f"callbacks: monitor={monitor} is no metric of the stage {self.stage}; "
+                    f"choose one of {known} (val_loss needs fit.held_out above 0)"
+                )
 
 
 class StageProgress(pl.Callback):

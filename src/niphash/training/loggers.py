@@ -3,6 +3,7 @@
 import csv
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,12 +130,13 @@ def log_picture(logger: "Logger", name: str, path: Path) -> None:
         logger.experiment.add_image(name, np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")
 
 
-def close(logger: "Logger") -> None:
-    """Write out what the logger still holds; the next run of a sweep starts a fresh one."""
+def close(loggers: "Sequence[Logger]") -> None:
+    """Write out what the loggers still hold; the next run of a sweep starts fresh ones."""
     from pytorch_lightning.loggers import WandbLogger
 
-    logger.finalize("success")
-    if isinstance(logger, WandbLogger):
-        import wandb
+    for logger in loggers:
+        logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            import wandb
 
-        wandb.finish()
+            wandb.finish()

@@ -1,17 +1,35 @@
 """Descriptors [N, D] of any size: read in blocks, their moments, random rows of them."""
 
+import hashlib
 import mmap
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from niphash.errors import InputError
 
 BLOCK_ROWS = 4096
 
 
-def blocks(descriptors: np.ndarray, rows: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
+class Rows(Protocol):
+    """Descriptors [N, D] that are read in parts: an array, a memory map, or those of a store."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, D)``."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float16."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray: ...
+
+
+def blocks(descriptors: Rows, rows: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
     """Yield float32 [<= rows, D] copies of a float array or memory map [N, D], in order.
 
     Raises:
@@ -36,22 +54,22 @@ def memory_map(array: Any) -> mmap.mmap | None:
     return array if isinstance(array, mmap.mmap) else None
 
 
-def release_pages(array: np.ndarray) -> None:
+def release_pages(array: Rows) -> None:
     """Give back the memory of the pages of a memory map that were read; does nothing to other arrays."""
     mapped = memory_map(array)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def check_matrix(descriptors: np.ndarray) -> None:
+def check_matrix(descriptors: Rows) -> None:
     """Raise an InputError unless ``descriptors`` are [N, D] and N is at least 2."""
-    if descriptors.ndim != 2 or len(descriptors) < 2:
+    if len(descriptors.shape) != 2 or len(descriptors) < 2:
         raise InputError(
             f"descriptors of shape {descriptors.shape} cannot be fitted; give at least two rows [N, D]"
         )
 
 
-def fit_mean(descriptors: np.ndarray) -> np.ndarray:
+def fit_mean(descriptors: Rows) -> np.ndarray:
     """Return the mean, float32 [D], of float [N, D] descriptors, read in blocks.
 
     Raises:
@@ -64,7 +82,7 @@ def fit_mean(descriptors: np.ndarray) -> np.ndarray:
     return (total / len(descriptors)).astype(np.float32)
 
 
-def fit_moments(descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fit_moments(descriptors: Rows) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation, float32 [D] each, of float [N, D] read in blocks.
 
     Components that never vary get the deviation 1.
@@ -91,8 +109,36 @@ def sample_numbers(count: int, limit: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
 
 
-def sample_rows(descriptors: np.ndarray, limit: int, seed: int) -> np.ndarray:
+def sample_rows(descriptors: Rows, limit: int, seed: int) -> np.ndarray:
     """Return float32 copies of at most ``limit`` rows of [N, D], chosen by :func:`sample_numbers`."""
     if len(descriptors) <= limit:
         return np.array(descriptors, np.float32)
     return np.array(descriptors[sample_numbers(len(descriptors), limit, seed)], np.float32)
+
+
+def evenly_spaced(descriptors: Rows, limit: int) -> torch.Tensor:
+    """Return at most ``limit`` rows of [N, D], evenly spaced, as float32 [M, D]."""
+    chosen = np.linspace(0, len(descriptors) - 1, min(limit, len(descriptors))).astype(np.int64)
+    return torch.from_numpy(np.array(descriptors[chosen], np.float32))
+
+
+def rows_fingerprint(rows: Rows) -> str:
+    """Return 32 hexadecimal digits for the shape, the type and all rows of [N, D], read in blocks.
+
+    Raises:
+        InputError: a value is NaN or infinite.
+    """
+    digest = hashlib.blake2b(f"{rows.shape} {rows.dtype}".encode(), digest_size=16)
+    for block in blocks(rows):
+        digest.update(block.tobytes())
+    return digest.hexdigest()
+
+
+def tensors_fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return 32 hexadecimal digits for the names, types, shapes and values of ``tensors``."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Descriptors as a stream of shuffled batches, out of memory or off the disk, with bounded memory."""
 
 import mmap
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,18 +12,26 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from niphash.errors import InputError
-from niphash.training.rows import memory_map, release_pages
+from niphash.training.fit_data import FitData
+from niphash.training.rows import (
+    Rows,
+    blocks,
+    evenly_spaced,
+    memory_map,
+    release_pages,
+    tensors_fingerprint,
+)
 
 BLOCK_ROWS = 256  # read together from the disk
-
-
 BUFFER_ROWS = 4096  # shuffled together in memory
+KEPT_BYTES = 256 * 2**20  # outputs of frozen stages up to this size are kept in memory
+HELD_OUT_ROWS = 4096  # at most so many are looked at after an epoch
 
 
 class SentByName:
     """What holds ``descriptors`` [N, D]; a spawned process is sent the name of their file in their place."""
 
-    descriptors: np.ndarray
+    descriptors: Rows
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -49,16 +58,16 @@ class DescriptorStream(SentByName, IterableDataset):
 
     Args:
         descriptors: float [N, D], an array or a memory map.
-        batch_size: B over all processes; at most N, at least one row a process.
+        batch_size: B over all processes; cut down to N, raised to one row a process.
         seed: Determines every order.
 
     Raises:
         InputError: when it is read, there are fewer descriptors than processes.
     """
 
-    def __init__(self, descriptors: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(self, descriptors: Rows, batch_size: int, seed: int) -> None:
         self.descriptors = descriptors
-        self.asked = batch_size
+        self.largest_batch = batch_size
         self.seed = seed
         self.epoch = 0
 
@@ -71,7 +80,7 @@ class DescriptorStream(SentByName, IterableDataset):
                 f"{len(self.descriptors)} fit descriptors are too few for {processes} processes; "
                 "ask for fewer (trainer.devices) or fit on more photos"
             )
-        return max(min(self.asked, len(self.descriptors)) // processes, 1) * processes
+        return max(min(self.largest_batch, len(self.descriptors)) // processes, 1) * processes
 
     def __len__(self) -> int:
         return len(self.descriptors) // self.batch_size
@@ -113,27 +122,55 @@ class DescriptorStream(SentByName, IterableDataset):
             yield buffer, order
 
 
-class DescriptorBatches(pl.LightningDataModule):
+class StageBatches(pl.LightningDataModule):
+    """What a stage learns from; its hyperparameters (plain values) are saved as those of the stage are."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that tell the data, before any of the stage's own options, from other data."""
+
+
+class DescriptorBatches(StageBatches):
     """The batches a stage learns from: descriptors as they come out of the frozen stages below it.
 
+    Small sets go through the frozen stages once and are kept; large ones batch by batch, every epoch.
+    Held-out rows, where there are two or more, are given to ``validation_step``, in order.
+
     Args:
-        descriptors: float [N, D], an array or a memory map.
+        data: The descriptors.
         batch_size: Rows of a batch, over all processes.
         seed: Determines the order of the rows.
-        below: Applied to every batch on the device where the stage learns.
+        below: Applied to every batch, on the device where the stage learns; takes [B, D].
     """
 
-    def __init__(
-        self, descriptors: np.ndarray, batch_size: int, seed: int, below: nn.Module | None = None
-    ) -> None:
+    def __init__(self, data: FitData, batch_size: int, seed: int, below: nn.Module | None = None) -> None:
         super().__init__()
-        self.stream = DescriptorStream(descriptors, batch_size, seed)
-        self.below = below
+        self.save_hyperparameters({"batch_size": batch_size, "seed": seed}, logger=False)
+        self.data_fingerprint = data.fingerprint
+        rows, self.below = (data.rows, None) if below is None else _below_applied(data.rows, below)
+        self.below_fingerprint = "" if below is None else tensors_fingerprint(below.state_dict())
+        self.stream = DescriptorStream(rows, batch_size, seed)
+        held_out = np.empty((0, data.dim)) if data.held_out is None else data.held_out
+        self.held_out = [
+            part if below is None or self.below is not None else _applied(below, part)
+            for part in evenly_spaced(held_out, HELD_OUT_ROWS).split(BLOCK_ROWS)
+            if len(held_out) > 1
+        ]
+
+    @property
+    def fingerprint(self) -> str:
+        """See :attr:`StageBatches.fingerprint`; of the descriptors and of the frozen stages."""
+        return self.data_fingerprint + self.below_fingerprint
 
     def train_dataloader(self) -> DataLoader:
         """Return the batches of the trainer's current epoch."""
         self.stream.epoch = self.trainer.current_epoch if self.trainer is not None else 0
         return DataLoader(self.stream, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader | list[Any]:
+        """Return batches of the held-out rows, all of them to every process; none without held-out rows."""
+        return DataLoader(_InOrder(self.held_out), batch_size=None) if self.held_out else []
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: torch.Tensor, dataloader_idx: int) -> torch.Tensor:
@@ -144,6 +181,32 @@ class DescriptorBatches(pl.LightningDataModule):
         """Bring the frozen stages back from the device; the trainer brings only what it trained."""
         if self.below is not None:
             self.below.to("cpu")
+
+
+class _InOrder(IterableDataset):
+    """Batches in order; Lightning deals the items of other data sets out to the processes."""
+
+    def __init__(self, batches: list[torch.Tensor]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter(self.batches)
+
+
+def _below_applied(rows: Rows, below: nn.Module) -> tuple[Rows, nn.Module | None]:
+    """Return the rows to learn from and what is still to be applied to them."""
+    width = _applied(below, torch.from_numpy(np.array(rows[:1], np.float32))).shape[1]
+    if len(rows) * width * 4 > KEPT_BYTES:
+        return rows, below
+    return np.concatenate([_applied(below, torch.from_numpy(block)).numpy() for block in blocks(rows)]), None
+
+
+@torch.inference_mode()
+def _applied(below: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+    return below(rows)
 
 
 def process_place() -> tuple[int, int]:
@@ -180,12 +243,26 @@ class SampledStream(IterableDataset):
             yield self.draw(generator, processes)
 
 
-class SampledBatches(pl.LightningDataModule):
-    """Sampled pairs or triplets for a trainer."""
+class SampledBatches(StageBatches):
+    """Sampled pairs or triplets for a trainer.
 
-    def __init__(self, draw: Draw, length: int, seed: int) -> None:
+    Args:
+        data: What they are sampled from.
+        draw: Makes a batch.
+        length: Batches an epoch.
+        seed: Decides what is drawn.
+    """
+
+    def __init__(self, data: FitData, draw: Draw, length: int, seed: int) -> None:
         super().__init__()
+        self.save_hyperparameters({"length": length, "seed": seed}, logger=False)
+        self.data_fingerprint = data.fingerprint
         self.stream = SampledStream(draw, length, seed)
+
+    @property
+    def fingerprint(self) -> str:
+        """See :attr:`StageBatches.fingerprint`; of the descriptors and the pairs."""
+        return self.data_fingerprint
 
     def train_dataloader(self) -> DataLoader:
         """Return the batches of the trainer's current epoch."""

@@ -133,3 +133,17 @@ def test_a_damaged_archive_is_refused_and_leaves_nothing(tmp_path: Path, pack: o
         with pytest.raises(InputError, match=archive.name):
             unpack(archive, tmp_path / "out")
         assert content_of(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("place", [".unpacking-a.tgz", "jpg", "jpg/deep"])
+def test_nothing_is_unpacked_through_a_link_that_is_there(tmp_path: Path, place: str) -> None:
+    outside, out = tmp_path / "outside", tmp_path / "out"
+    outside.mkdir()
+    (outside / "kept").write_text("x")
+    (out / place).parent.mkdir(parents=True)
+    (out / place).symlink_to(outside)
+    archive = tar_with(tmp_path / "a.tgz", info("jpg/deep/photo.jpg"), info("readme.txt"))
+    with pytest.raises(InputError, match=r"is a link, and nothing is written through links"):
+        unpack(archive, out)
+    assert content_of(outside) == {"kept": b"x"}
+    assert not (out / "readme.txt").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from niphash.data.download.transfer import ATTEMPTS, WrongLength, download_from
+from niphash.errors import InputError
 from tests.data.replicas import FileServer, serve
 
 CONTENT = bytes(range(256)) * 80
@@ -86,3 +87,16 @@ def test_a_server_that_always_cuts_is_given_up(tmp_path: Path) -> None:
         download_from(f"{address}/a.zip", tmp_path / "a.zip")
     listener.close()
     assert len(served) == ATTEMPTS
+
+
+@pytest.mark.parametrize("name", ["a.tgz.part", "a.tgz.part.json"])
+def test_nothing_is_downloaded_through_a_link_that_is_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "a.tgz").write_bytes(b"new")
+    outside = tmp_path / "precious"
+    outside.write_text("{}")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).symlink_to(outside)
+    with serve(tmp_path / "served") as server, pytest.raises(InputError, match="is a link"):
+        download_from(f"{server.url}/a.tgz", tmp_path / "data" / "a.tgz")
+    assert outside.read_text() == "{}"

@@ -19,7 +19,7 @@ from niphash.errors import InputError
 def write_truth(path: Path, compressed: bool = True, **changes: object) -> Path:
     gnd = np.zeros((2, 1), [("ok", object), ("junk", object), ("bbx", object)])
     gnd[0, 0] = (np.array([[1, 2]]), np.array([[3]]), np.array([[1.5, 2, 30, 40]]))
-    gnd[1, 0] = (np.array([[4]]), np.empty((0, 0)), np.array([[5, 6, 7, 8]]))
+    gnd[1, 0] = (np.array([[4]]), np.empty((0, 0)), np.array([[5, 6, 70, 80]]))
     names = np.array([["a_000001"], ["a_000002"], ["b_000001"], ["b_000002"]], object)
     content = {"imlist": names, "qidx": np.array([[1], [4]], np.uint16), "gnd": gnd} | changes
     savemat(path, content, do_compression=compressed)
@@ -97,3 +97,11 @@ def test_mutated_files_are_read_or_refused(
     path.write_bytes(content[: max(200, int(keep * len(content)))] if keep < 0.5 else content)
     with contextlib.suppress(InputError):
         read_matlab_truth(path)
+
+
+def test_labels_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    gnd = np.zeros((2, 1), [("ok", object), ("junk", object), ("bbx", object)])
+    gnd[0, 0] = (np.array([[1, 2]]), np.array([[2]]), np.array([[1.5, 2, 30, 40]]))
+    gnd[1, 0] = (np.array([[4]]), np.empty((0, 0)), np.array([[5, 6, 70, 80]]))
+    with pytest.raises(InputError, match=r"gnd.mat, query 1: 'a_000002' is relevant and junk"):
+        read_matlab_truth(write_truth(tmp_path / "gnd.mat", gnd=gnd))

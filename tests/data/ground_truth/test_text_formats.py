@@ -39,7 +39,11 @@ def test_oxford_files_give_queries_boxes_and_labels(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("all_souls_1_query.txt", "oxc1_x 1 2 3", "line 1: expected one line"),
-        ("all_souls_1_query.txt", "oxc1_x 1 2 three 4", "line 1: a box needs four numbers"),
+        (
+            "all_souls_1_query.txt",
+            "oxc1_x 1 2 three 4",
+            "line 1, query all_souls_1: a box needs four numbers",
+        ),
         ("all_souls_1_query.txt", "oxc1_x 9 2 3 4", "encloses nothing"),
         ("all_souls_1_query.txt", "oxc1_x 1 2 nan 4", "encloses nothing"),
         ("all_souls_1_query.txt", "", "expected one line"),
@@ -118,10 +122,10 @@ def test_results_survive_writing_and_reading(tmp_path: Path, lists: dict[str, li
 
 
 def test_queries_with_and_without_boxes(tmp_path: Path) -> None:
-    content = "query,image,left,top,right,bottom\none,a.jpg,1,2,3.5,4\ntwo,a.jpg,,,,\n,b.jpg\n"
+    content = "query,image,left,top,right,bottom\none,a.jpg,1,2,30.5,40\ntwo,a.jpg,,,,\n,b.jpg\n"
     rows = read_queries(written(tmp_path, content))
     assert [(row.line, row.name, row.image, row.box) for row in rows] == [
-        (2, "one", "a.jpg", (1, 2, 3.5, 4)),
+        (2, "one", "a.jpg", (1, 2, 30.5, 40)),
         (3, "two", "a.jpg", None),
         (4, "b.jpg", "b.jpg", None),
     ]
@@ -135,7 +139,7 @@ def test_queries_with_and_without_boxes(tmp_path: Path) -> None:
         ("image,colour\na.jpg,red\n", "unknown column 'colour'"),
         ("image\n", "no query"),
         ("image\na.jpg\na.jpg\n", "line 3: the query 'a.jpg' is there already"),
-        ("image,left\na.jpg,3\n", "line 2: a box needs four numbers"),
+        ("image,left\na.jpg,3\n", "line 2, query 'a.jpg': a box needs four numbers"),
         ("image\na.jpg,b.jpg\n", "line 2: 2 values for 1 columns"),
         ('image\n"a.jpg\n', "not CSV"),
         ("query,image\na,\n", "line 2: no image"),
@@ -214,3 +218,17 @@ def test_random_and_mutated_files_are_read_or_refused(tmp_path: Path, kind: str,
     path = written(tmp_path, content)
     with contextlib.suppress(InputError):
         assert parse(kind, path)
+
+
+@pytest.mark.parametrize("label", ["good", "ok"])
+def test_oxford_files_that_contradict_each_other_are_refused(tmp_path: Path, label: str) -> None:
+    folder = make_oxford_replica(tmp_path) / "ground_truth"
+    path = folder / f"balliol_2_{label}.txt"
+    path.write_text(path.read_text() + (folder / "balliol_2_junk.txt").read_text())
+    with pytest.raises(InputError, match=r"balliol_2_junk.txt, query balliol_2: '.*' is relevant and junk"):
+        read_oxford_text(folder)
+
+
+def test_names_with_line_breaks_are_read_from_csv(tmp_path: Path) -> None:
+    (row,) = read_queries(written(tmp_path, 'query,image\n"q","a\nb.jpg"\n'))
+    assert (row.line, row.image) == (3, "a\nb.jpg")

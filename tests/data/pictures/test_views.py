@@ -106,10 +106,10 @@ def test_query_views() -> None:
     both = query_views(90, 0.5)
     assert both == Composed((RotatedDisc(90), Scaled(0.5)))
     assert both.key == "disc(90)+scaled(0.5)"
-    with pytest.raises(InputError, match=r"data\.rotate_query=nan"):
+    with pytest.raises(InputError, match=r"views\.rotate_query=nan"):
         query_views(float("nan"), None)
     for ratio in (0, -1, 5, float("nan")):
-        with pytest.raises(InputError, match=r"data\.scale_query"):
+        with pytest.raises(InputError, match=r"views\.scale_query"):
             query_views(None, ratio)
 
 

@@ -58,7 +58,7 @@ def test_paris_leaves_the_corrupt_images_out(tmp_path: Path) -> None:
     task = data.task()
     assert (len(task.database), len(task.queries), data.fit_partner) == (36, 15, "oxford")
     assert "paris_louvre_000136" not in task.database.ids
-    assert task.notes == ()
+    assert task.notes == ("left out: 1 officially corrupt",)
     assert len(data.fit_set()) == 36
 
 

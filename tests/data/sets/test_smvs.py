@@ -79,3 +79,14 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(InputError, match=f"{tmp_path}: no reference picture in this folder"):
         task_of(tmp_path, category="print")
+
+
+def test_what_lies_deeper_than_the_official_layout_is_left_out(tmp_path: Path) -> None:
+    make_smvs_replica(tmp_path, ("print",), objects=2)
+    for device in ("Reference", "Canon"):
+        small = tmp_path / "print" / device / "small"
+        small.mkdir()
+        (small / "001.jpg").write_bytes((tmp_path / "print" / device / "001.jpg").read_bytes())
+    task = task_of(tmp_path, category="print")
+    assert (len(task.database), len(task.queries)) == (2, 4)
+    assert task.notes == ("left out: 2 outside <category>/<device>/<number>.jpg",)

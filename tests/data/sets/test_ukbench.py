@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from niphash.config import conf_dir
 from niphash.data.task import RetrievalTask
@@ -66,3 +67,41 @@ def test_folders_without_a_whole_object_are_named(tmp_path: Path) -> None:
 def test_the_500_real_photos_are_a_subset(shared: Path) -> None:
     task = task_of(shared / "data" / "ukbench")
     assert (len(task.database), len(task.queries), task.subset, task.notes) == (500, 500, 500, ())
+
+
+@pytest.mark.parametrize("place", ["aaa", "thumbnails", "zzz/deep"])
+@pytest.mark.parametrize("root", ["", "full"])
+def test_thumbnails_never_stand_in_for_the_photos(tmp_path: Path, place: str, root: str) -> None:
+    make_ukbench_replica(tmp_path / "replica", objects=2)
+    shutil.copytree(tmp_path / "replica" / "full", tmp_path / "data" / root)
+    (tmp_path / "data" / place).mkdir(parents=True)
+    for path in (tmp_path / "replica" / "full").iterdir():
+        Image.open(path).resize((16, 12)).save(tmp_path / "data" / place / path.name)
+    if root:  # one loose picture makes the folder itself the place to look in
+        Image.open(path).save(tmp_path / "data" / "cover.jpg")
+    task = task_of(tmp_path / "data")
+    assert {task.database.image(i).size for i in range(8)} == {(240, 240)}
+    prefix = f"{root}/" if root else ""
+    (note,) = task.notes
+    assert (
+        f"8 whose names other files have ({place}/ukbench00000.jpg: {prefix}ukbench00000.jpg is used)" in note
+    )
+
+
+def test_of_files_in_one_folder_the_official_suffix_counts_then_the_larger(tmp_path: Path) -> None:
+    make_ukbench_replica(tmp_path, objects=1)
+    photo = Image.open(tmp_path / "full" / "ukbench00000.jpg")
+    photo.resize((480, 480)).save(tmp_path / "full" / "ukbench00000.png")
+    photo.resize((30, 30)).save(tmp_path / "full" / "ukbench00001.webp")
+    (tmp_path / "full" / "ukbench00001.jpg").unlink()
+    photo.resize((60, 60)).save(tmp_path / "full" / "ukbench00001.png")
+    task = task_of(tmp_path)
+    assert [task.database.sources[i].name for i in (0, 1)] == ["ukbench00000.jpg", "ukbench00001.png"]  # type: ignore[union-attr]
+    assert sum(task.database.survey.left_out.values()) == 2  # type: ignore[union-attr]
+
+
+def test_names_in_capitals_are_the_same_photos(tmp_path: Path) -> None:
+    make_ukbench_replica(tmp_path, objects=1)
+    for path in list((tmp_path / "full").iterdir()):
+        path.rename(path.with_name(path.name.upper()))
+    assert task_of(tmp_path).database.ids[0] == "ukbench00000"

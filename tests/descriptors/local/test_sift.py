@@ -90,6 +90,42 @@ def test_dog_limit_keeps_the_strongest():
     assert len(SiftDoG(peak=0.1).extract(image).descriptors) < len(SiftDoG().extract(image).descriptors)
 
 
+def opencv_points(image: Image.Image, **options: float) -> list[cv2.KeyPoint]:
+    return cv2.SIFT.create(edgeThreshold=10, **options).detect(np.asarray(image.convert("L")), None)
+
+
+def test_dog_peak_is_three_times_the_contrast_of_an_extremum():
+    contrasts = np.array([point.response for point in opencv_points(texture(240, 320), contrastThreshold=0)])
+    found = SiftDoG(peak=0.06).extract(texture(240, 320))
+    assert 0 < len(found.positions) == (3 * contrasts >= 0.06).sum() < len(contrasts)
+
+
+def test_dog_relative_peak_follows_the_contrast_of_the_photo():
+    image = texture(240, 320)
+    dull = image.point(lambda level: 100 + level // 4)
+    deviation = np.asarray(image.convert("L")).std() / 255
+    relative = SiftDoG(relative_peak=0.3, rootsift=False).extract(image)
+    absolute = SiftDoG(peak=0.3 * deviation, rootsift=False).extract(image)
+    np.testing.assert_array_equal(relative.positions, absolute.positions)
+    assert 0 < len(relative.positions) < len(SiftDoG().extract(image).positions)
+    kept = len(SiftDoG(relative_peak=0.3).extract(dull).positions) / len(relative.positions)
+    assert 0.7 < kept < 1.3  # four grey levels became one
+    assert len(SiftDoG(peak=0.3 * deviation).extract(dull).positions) < 0.3 * len(relative.positions)
+
+
+def test_dog_share_and_smallest_keep_the_strongest_of_the_large_points():
+    image = texture(240, 320)
+    points = [point for point in opencv_points(image, contrastThreshold=0) if point.size >= 4]
+    points.sort(key=lambda point: -point.response)
+    for limit, count in ((4000, -(-len(points) // 4)), (10, 10)):
+        found = SiftDoG(share=0.25, smallest=4, limit=limit).extract(image)
+        assert {tuple(place) for place in found.positions.tolist()} == {p.pt for p in points[:count]}
+        assert len(found.descriptors) == count < len(points)
+    everything, same = (SiftDoG(smallest=s, rootsift=False).extract(image) for s in (0, 1e-9))
+    order, again = (np.lexsort(found.descriptors.T) for found in (everything, same))
+    np.testing.assert_array_equal(everything.descriptors[order], same.descriptors[again])
+
+
 def test_rootsift_is_the_hellinger_map():
     raw = SiftDoG(rootsift=False).extract(texture()).descriptors
     mapped = SiftDoG().extract(texture()).descriptors
@@ -124,6 +160,10 @@ def test_wrong_options_are_named():
     for make in (
         lambda: SiftDoG(longer_side=0),
         lambda: SiftDoG(peak=-1),
+        lambda: SiftDoG(relative_peak=-1),
+        lambda: SiftDoG(smallest=-1),
+        lambda: SiftDoG(share=0),
+        lambda: SiftDoG(share=1.5),
         lambda: SiftDense(bin_sizes=[]),
         lambda: SiftDense(step=0),
     ):

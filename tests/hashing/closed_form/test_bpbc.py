@@ -6,6 +6,7 @@ import torch
 
 from niphash.errors import InputError
 from niphash.hashing.closed_form.bpbc import BPBC, code_shape, nearly_square, orthonormal
+from niphash.training.fit_data import FitData
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def descriptors() -> np.ndarray:
 
 def test_bits_are_signs_of_the_bilinear_form(descriptors):
     hasher = BPBC(16)
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     state = {key: value.double().numpy() for key, value in hasher.state_dict().items()}
     codes = hasher.encode(descriptors)
     left, right = state["left"], state["right"]
@@ -35,7 +36,7 @@ def test_alternation_lowers_the_quantisation_loss(descriptors):
 
     def absolute_sum(iterations: int) -> float:
         hasher = BPBC(16, iterations=iterations)
-        hasher.fit(descriptors)
+        hasher.fit(FitData(descriptors))
         state = {key: value.double().numpy() for key, value in hasher.state_dict().items()}
         matrices = (descriptors - state["mean"]).reshape(len(descriptors), 6, 8)
         return sum(np.abs(state["left"].T @ x @ state["right"]).sum() for x in matrices)
@@ -70,8 +71,8 @@ def test_code_keeps_the_proportions():
 
 def test_state_determinism_and_recentring(descriptors):
     first, second, restored = (BPBC(16, seed=1) for _ in range(3))
-    first.fit(descriptors)
-    second.fit(descriptors)
+    first.fit(FitData(descriptors))
+    second.fit(FitData(descriptors))
     restored.load_state_dict(first.state_dict())
     np.testing.assert_array_equal(first.encode(descriptors), second.encode(descriptors))
     np.testing.assert_array_equal(first.encode(descriptors), restored.encode(descriptors))
@@ -81,16 +82,16 @@ def test_state_determinism_and_recentring(descriptors):
 
 def test_bad_input(descriptors):
     with pytest.raises(InputError, match="cannot be split"):
-        BPBC(56).fit(descriptors)
+        BPBC(56).fit(FitData(descriptors))
     with pytest.raises(InputError, match="does not make a matrix of 48"):
-        BPBC(16, shape=(5, 5)).fit(descriptors)
+        BPBC(16, shape=(5, 5)).fit(FitData(descriptors))
     hasher = BPBC(16, shape=(4, 12))
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     with pytest.raises(InputError, match="16 bits"):
         BPBC(8).load_state_dict(hasher.state_dict())
     broken = descriptors.copy()
     broken[5, 0] = np.nan
     with pytest.raises(InputError, match="descriptor 5 "):
-        hasher.fit(broken)
+        hasher.fit(FitData(broken))
     with pytest.raises(InputError, match="48 dimensions"):
         hasher.encode(descriptors[:, :7])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from niphash.hashing.closed_form.itq import ITQ, itq_rotation
+from niphash.training.fit_data import FitData
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def quantisation_error(values: np.ndarray) -> float:
 
 def test_projection_is_an_orthogonal_basis_of_the_principal_subspace(descriptors):
     hasher = ITQ(8)
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     projection = hasher.state_dict()["projection"].double().numpy()
     np.testing.assert_allclose(projection.T @ projection, np.eye(8), atol=1e-5)
     centred = (descriptors - descriptors.mean(axis=0)).astype(np.float64)

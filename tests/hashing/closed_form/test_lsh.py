@@ -1,6 +1,7 @@
 import numpy as np
 
 from niphash.hashing.closed_form.lsh import LSH
+from niphash.training.fit_data import FitData
 
 
 def test_share_of_differing_bits_is_the_angle_over_pi():
@@ -8,7 +9,7 @@ def test_share_of_differing_bits_is_the_angle_over_pi():
     half = rng.standard_normal((6, 50)).astype(np.float32)
     descriptors = np.concatenate([half, -half])  # mean zero
     hasher = LSH(16_384)
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     bits = np.unpackbits(hasher.encode(descriptors), axis=1)
     for i in range(12):
         for j in range(12):

@@ -3,6 +3,7 @@ import pytest
 
 from niphash.errors import InputError
 from niphash.hashing.closed_form.pq import PQ
+from niphash.training.fit_data import FitData
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def descriptors() -> np.ndarray:
 @pytest.fixture(scope="module")
 def fitted(descriptors) -> PQ:
     hasher = PQ(32)  # 4 bytes for 18 dimensions: padded to 20
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     return hasher
 
 
@@ -54,7 +55,7 @@ def test_centroids_fit_better_than_as_many_descriptors(fitted, descriptors):
 
 def test_state_and_determinism(fitted, descriptors):
     again, restored = PQ(32), PQ(32)
-    again.fit(descriptors)
+    again.fit(FitData(descriptors))
     restored.load_state_dict(fitted.state_dict())
     np.testing.assert_array_equal(again.encode(descriptors), fitted.encode(descriptors))
     np.testing.assert_array_equal(restored.encode(descriptors), fitted.encode(descriptors))
@@ -63,9 +64,9 @@ def test_state_and_determinism(fitted, descriptors):
 
 def test_bad_input(fitted, descriptors):
     with pytest.raises(InputError, match="at least 256"):
-        PQ(32).fit(descriptors[:255])
+        PQ(32).fit(FitData(descriptors[:255]))
     with pytest.raises(InputError, match="more bytes"):
-        PQ(160).fit(descriptors)
+        PQ(160).fit(FitData(descriptors))
     with pytest.raises(InputError, match="32 bits"):
         PQ(64).load_state_dict(fitted.state_dict())
     with pytest.raises(InputError, match="18 dimensions"):
@@ -73,6 +74,6 @@ def test_bad_input(fitted, descriptors):
     broken = descriptors.copy()
     broken[5, 0] = np.nan
     with pytest.raises(InputError, match="descriptor 5 "):
-        PQ(32).fit(broken)
+        PQ(32).fit(FitData(broken))
     with pytest.raises(InputError, match="descriptor 5 "):
         fitted.encode(broken)

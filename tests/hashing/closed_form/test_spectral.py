@@ -3,6 +3,7 @@ import pytest
 
 from niphash.errors import InputError
 from niphash.hashing.closed_form.spectral import SpectralHashing, smoothest_modes
+from niphash.training.fit_data import FitData
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def reference_bits(fit: np.ndarray, query: np.ndarray, bits: int) -> tuple[np.nd
 def test_code_follows_the_papers_recipe(descriptors):
     """An axis may point either way; then an even mode stays and an odd mode flips for all images."""
     hasher = SpectralHashing(16)
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     found = np.unpackbits(hasher.encode(descriptors), axis=1, bitorder="little").astype(bool)
     expected, values = reference_bits(descriptors.astype(np.float64), descriptors.astype(np.float64), 16)
     for j in range(16):
@@ -45,8 +46,8 @@ def test_long_axes_are_cut_more_often(descriptors):
 
 def test_state_determinism_and_shape(descriptors):
     first, second, restored = (SpectralHashing(24 - 8) for _ in range(3))
-    first.fit(descriptors)
-    second.fit(descriptors)
+    first.fit(FitData(descriptors))
+    second.fit(FitData(descriptors))
     restored.load_state_dict(first.state_dict())
     assert first.encode(descriptors).shape == (400, 2)
     np.testing.assert_array_equal(first.encode(descriptors), second.encode(descriptors))
@@ -55,7 +56,7 @@ def test_state_determinism_and_shape(descriptors):
 
 def test_recentring_follows_a_shifted_collection(descriptors):
     hasher = SpectralHashing(16)
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     expected = hasher.encode(descriptors)
     assert (hasher.encode(descriptors + 8) != expected).any()
     hasher.recenter(descriptors + 8)
@@ -65,16 +66,16 @@ def test_recentring_follows_a_shifted_collection(descriptors):
 
 def test_bad_input(descriptors):
     with pytest.raises(InputError, match="20 dimensions"):
-        SpectralHashing(24).fit(descriptors)
+        SpectralHashing(24).fit(FitData(descriptors))
     with pytest.raises(InputError, match="too few"):
-        SpectralHashing(16).fit(descriptors[:10])
+        SpectralHashing(16).fit(FitData(descriptors[:10]))
     with pytest.raises(InputError, match="multiple of 8"):
         SpectralHashing(7)
     hasher = SpectralHashing(16)
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     with pytest.raises(InputError, match="16 bits"):
         SpectralHashing(8).load_state_dict(hasher.state_dict())
     broken = descriptors.copy()
     broken[5, 0] = np.nan
     with pytest.raises(InputError, match="descriptor 5 "):
-        hasher.fit(broken)
+        hasher.fit(FitData(broken))

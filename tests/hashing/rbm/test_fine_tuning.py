@@ -10,10 +10,12 @@ from niphash.config import build, compose
 from niphash.errors import InputError
 from niphash.hashing.hasher import unpack_bits
 from niphash.hashing.pairs import PairSampler
-from niphash.hashing.rbm.fine_tuning import Descent, gather, resident
-from niphash.hashing.rbm.siamese import PairDraw, RBMSiamese
-from niphash.hashing.rbm.triplet import RBMTriplet, TripletDraw
+from niphash.hashing.rbm.fine_tuning import Snapshots, gather, resident
+from niphash.hashing.rbm.siamese import PairDraw
+from niphash.hashing.rbm.stack import RBMSiamese, RBMTriplet
+from niphash.hashing.rbm.triplet import TripletDraw
 from niphash.hashing.rbm.triplet_sampler import TripletSampler, nearest_neighbours
+from niphash.training.fit_data import FitData
 from niphash.training.streams import SampledStream
 
 
@@ -51,11 +53,6 @@ def test_batches_depend_on_seed_and_epoch_alone():
     assert drawn(0, 0) != drawn(1, 0)
 
 
-def test_bad_input():
-    with pytest.raises(InputError, match="iterations=0"):
-        Descent(0, 0.1, 0.9)
-
-
 def two_processes(tmp_path: Path) -> partial:
     make = build(compose(["trainer=ddp_sim", "trainer.precision=32-true"]).trainer)
     return partial(make, logger=False, default_root_dir=str(tmp_path))
@@ -74,7 +71,7 @@ def test_two_processes_fine_tune_as_one_does(method, tmp_path):
 
     def apart(trainer: partial | None, iterations: int, rate: float) -> float:
         hasher = method(16, iterations=iterations, fine_tuning_rate=rate, **options)
-        hasher.fit(descriptors, pairs, trainer)
+        hasher.fit(FitData(descriptors, pairs), trainer)
         signs = 2.0 * unpack_bits(hasher.encode(descriptors)) - 1
         distances = 0.5 * (16 - signs @ signs.T)
         return float(distances[tuple(pairs.T)].mean() / distances.mean())
@@ -106,6 +103,6 @@ def test_a_draw_is_sent_with_the_name_of_its_file(tmp_path):
 
 @pytest.mark.parametrize("method", [RBMSiamese, RBMTriplet])
 def test_snapshots_of_several_processes_are_refused(method, tmp_path):
-    hasher = method(8, snapshot=lambda iteration, stack: None)
+    data = FitData(np.random.default_rng(0).random((300, 16), np.float32), np.array([[0, 1]]))
     with pytest.raises(InputError, match="needs one process"):
-        hasher.fit(np.ones((300, 16), np.float32), np.array([[0, 1]]), two_processes(tmp_path))
+        method(8).fit(data, partial(two_processes(tmp_path), callbacks=[Snapshots(print)]))

@@ -1,7 +1,7 @@
 import pytest
 
 from niphash.errors import InputError
-from niphash.hashing.rbm.stack import default_layers, paper_layers, with_bits
+from niphash.hashing.rbm.network_hasher import default_layers, paper_layers, with_bits
 
 
 def test_sizes_of_the_papers():

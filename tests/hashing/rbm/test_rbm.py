@@ -9,6 +9,7 @@ from scipy.special import expit, logsumexp
 from niphash.hashing.rbm.rbm import RBM, contrastive_divergence, reconstruction_error, sample_bernoulli
 from niphash.hashing.rbm.regularizers import no_regularizer
 from niphash.hashing.rbm.stage import RBMStage, RBMTraining
+from niphash.training.fit_data import FitData
 from niphash.training.fitting import fit_module
 from niphash.training.streams import DescriptorBatches
 
@@ -160,8 +161,8 @@ def test_the_exact_likelihood_of_gaussian_units_rises_above_that_of_one_gaussian
     for count in (1, 20, epochs):
         rbm = RBM(V, H, "gaussian")
         rbm.initialise(0.1, torch.Generator().manual_seed(0))
-        stage = RBMStage(rbm, no_regularizer, options, seed=1, chains=40)
-        fit_module(stage, DescriptorBatches(x, 40, seed=2), None, "rbm", count, {})
+        stage = RBMStage("rbm", rbm, no_regularizer, options, seed=1, chains=40)
+        fit_module(stage, DescriptorBatches(FitData(x), 40, seed=2), None, "rbm", count)
         values.append(log_likelihood(rbm.double(), data).item())
     one = torch.distributions.Normal(data.mean(0), 1.0).log_prob(data).sum(1).mean().item()
     assert values[0] < values[1] < values[2]

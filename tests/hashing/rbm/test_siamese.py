@@ -1,17 +1,19 @@
 """Siamese fine-tuning: the loss over layers, the margins, what is learned, resuming, and bad input."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.pairs import PairSampler
+from niphash.hashing.rbm.fine_tuning import Snapshots
 from niphash.hashing.rbm.network import Stack
-from niphash.hashing.rbm.siamese import RBMSiamese, median_margins, siamese_loss
+from niphash.hashing.rbm.siamese import median_margins, siamese_loss
+from niphash.hashing.rbm.stack import RBMSiamese
 from niphash.training.callbacks import EpochCheckpoint
+from niphash.training.fit_data import FitData
 from niphash.training.trainer import quiet_cpu_trainer
 
 #: A first phase too short to matter, from weights large enough to spread the activations.
@@ -82,7 +84,7 @@ def test_margins_are_found_from_the_pair_distances(stack, things):
 
 @pytest.mark.parametrize("loss", ["dual", "single"])
 @pytest.mark.parametrize("loss_on", ["all", "last"])
-def test_fine_tuning_draws_matches_together(things, loss, loss_on):
+def test_fine_tuning_draws_matches_together(things, loss, loss_on, tmp_path):
     x, pairs = things
     ratios = []
 
@@ -92,10 +94,11 @@ def test_fine_tuning_draws_matches_together(things, loss, loss_on):
         matching = (top[pairs[:, 0]] - top[pairs[:, 1]]).square().sum(1).mean()
         ratios.append((iteration, float(matching / torch.pdist(top).square().mean())))
 
-    hasher = RBMSiamese(
-        8, loss=loss, loss_on=loss_on, iterations=200, fine_tuning_rate=0.2, snapshot=measure, **SMALL
+    hasher = RBMSiamese(8, loss=loss, loss_on=loss_on, iterations=200, fine_tuning_rate=0.2, **SMALL)
+    hasher.fit(
+        FitData(x, pairs),
+        partial(quiet_cpu_trainer, callbacks=[Snapshots(measure)], default_root_dir=tmp_path),
     )
-    hasher.fit(x, pairs)
     assert [i for i, _ in ratios] == [0, 100, 200]
     assert ratios[-1][1] < 0.8 * ratios[0][1]
     assert len(hasher.log_config()["margins"]) == (2 if loss_on == "all" else 1)
@@ -105,8 +108,8 @@ def test_fine_tuning_draws_matches_together(things, loss, loss_on):
 def test_codes_state_and_determinism(things):
     x, pairs = things
     first, second, restored = (RBMSiamese(8, seed=2, iterations=100, **SMALL) for _ in range(3))
-    first.fit(x, pairs)
-    second.fit(x, pairs)
+    first.fit(FitData(x, pairs))
+    second.fit(FitData(x, pairs))
     restored.load_state_dict(first.state_dict())
     codes = first.encode(x)
     assert codes.shape == (80, 1)
@@ -122,34 +125,24 @@ def test_a_killed_run_goes_on_to_the_same_codes(things, tmp_path, monkeypatch):
     x, pairs = things
     monkeypatch.setattr(EpochCheckpoint, "every_s", 0.0)  # after every epoch
 
-    def trainer(**options):
-        return pl.Trainer(
-            accelerator="cpu",
-            default_root_dir=tmp_path,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            **options,
-        )
+    def trainer(take: Callable[[int, Stack], None]) -> partial:
+        return partial(quiet_cpu_trainer, default_root_dir=tmp_path, callbacks=[Snapshots(take)])
 
     def stop(iteration: int, stack: Stack) -> None:
         if iteration == 200:
             raise KeyboardInterrupt
 
-    unbroken = RBMSiamese(8, iterations=300, **SMALL)
-    unbroken.fit(x, pairs)
-    killed = RBMSiamese(8, iterations=300, snapshot=stop, **SMALL)
+    unbroken, killed, resumed = (RBMSiamese(8, iterations=300, **SMALL) for _ in range(3))
+    unbroken.fit(FitData(x, pairs))
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        killed.fit(x, pairs, trainer=trainer)
+        killed.fit(FitData(x, pairs), trainer(stop))
     assert (tmp_path / "siamese.ckpt").exists()
     steps = []
-    resumed = RBMSiamese(8, iterations=300, snapshot=lambda i, stack: steps.append(i), **SMALL)
-    resumed.fit(x, pairs, trainer=trainer)
-    assert steps == [300]
+    resumed.fit(FitData(x, pairs), trainer(lambda i, stack: steps.append(i)))
+    assert steps == [200, 300]
     np.testing.assert_array_equal(resumed.encode(x), unbroken.encode(x))
     with pytest.raises(InputError, match="another configuration"):
-        RBMSiamese(8, iterations=300, loss="single", **SMALL).fit(x, pairs, trainer=trainer)
+        RBMSiamese(8, iterations=300, loss="single", **SMALL).fit(FitData(x, pairs), trainer(print))
 
 
 def test_a_checkpoint_of_other_pairs_is_refused(things, tmp_path):
@@ -157,17 +150,17 @@ def test_a_checkpoint_of_other_pairs_is_refused(things, tmp_path):
     trainer = partial(quiet_cpu_trainer, default_root_dir=str(tmp_path))
     options = {"margins": [2.0, 1.0], "iterations": 100, **SMALL}
     for _ in range(2):
-        RBMSiamese(8, **options).fit(x, pairs, trainer=trainer)
+        RBMSiamese(8, **options).fit(FitData(x, pairs), trainer=trainer)
     with pytest.raises(InputError, match=r"siamese\.ckpt: the checkpoint of another configuration"):
-        RBMSiamese(8, **options).fit(x, pairs[:-1], trainer=trainer)
+        RBMSiamese(8, **options).fit(FitData(x, pairs[:-1]), trainer=trainer)
 
 
 def test_bad_input(things):
     x, pairs = things
     with pytest.raises(InputError, match="no matching pairs"):
-        RBMSiamese(8, **SMALL).fit(x)
+        RBMSiamese(8, **SMALL).fit(FitData(x))
     with pytest.raises(InputError, match="not among the 80"):
-        RBMSiamese(8, **SMALL).fit(x, np.array([[0, 80]]))
+        RBMSiamese(8, **SMALL).fit(FitData(x, np.array([[0, 80]])))
     with pytest.raises(InputError, match="loss=triple"):
         RBMSiamese(8, loss="triple", **SMALL)
     with pytest.raises(InputError, match="loss_on=first"):
@@ -184,27 +177,26 @@ def test_bad_input(things):
     broken = x.copy()
     broken[3] = np.nan
     with pytest.raises(InputError, match="descriptor 3 "):
-        RBMSiamese(8, **SMALL).fit(broken, pairs)
+        RBMSiamese(8, **SMALL).fit(FitData(broken, pairs))
 
 
 def test_given_margins_are_used(things):
     x, pairs = things
     hasher = RBMSiamese(8, margins=[2.0, 1.0], iterations=100, **SMALL)
-    hasher.fit(x, pairs)
+    hasher.fit(FitData(x, pairs))
     assert hasher.log_config()["margins"] == [2.0, 1.0]
 
 
 def test_dual_margin_stands_where_single_margin_contracts(things):
     """Descending for long with a high rate, single margin pulls matching codes together without end."""
     x, pairs = things
-    sampler = PairSampler(pairs, len(x))
     start = RBMSiamese(8, iterations=100, **SMALL)
-    start.fit(x, pairs)
+    start.fit(FitData(x, pairs))
     spread = {}
     for loss in ("dual", "single"):
         hasher = RBMSiamese(8, loss=loss, iterations=300, fine_tuning_rate=0.3, **SMALL)
         hasher.load_state_dict({key: value.clone() for key, value in start.state_dict().items()})
-        hasher.fine_tune(x, sampler)
+        hasher.fine_tune(FitData(x, pairs))
         with torch.no_grad():
             top = hasher.stack(torch.from_numpy(x)).activations[-1]
         spread[loss] = float((top[pairs[:, 0]] - top[pairs[:, 1]]).square().sum(1).median())

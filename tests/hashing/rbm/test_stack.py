@@ -11,7 +11,9 @@ from scipy.special import expit
 
 from niphash.errors import InputError
 from niphash.hashing.hasher import unpack_bits
+from niphash.hashing.rbm.layers import RBMLayers
 from niphash.hashing.rbm.stack import RBMStack
+from niphash.training.fit_data import FitData
 from niphash.training.trainer import quiet_cpu_trainer
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -58,14 +60,14 @@ def quick(**changes) -> RBMStack:
 def untrained_quality(visible: str = "gaussian") -> float:
     """Quality, on unseen points, of random weights standardised on the fit set."""
     hasher = quick(visible=visible, max_epochs=1, learning_rate=1e-9, regularizer="none")
-    hasher.fit(clusters())
+    hasher.fit(FitData(clusters()))
     return quality(hasher, unseen())
 
 
 @pytest.fixture(scope="module")
 def fitted() -> RBMStack:
     hasher = quick(max_epochs=60)  # the rate of a Gaussian layer is capped, so ten passes teach it little
-    hasher.fit(clusters())
+    hasher.fit(FitData(clusters()))
     return hasher
 
 
@@ -86,7 +88,7 @@ def test_bits_are_appended_to_layers_by_hand():
 def test_output_and_bits_are_the_formulas(visible):
     data = clusters(50)
     hasher = quick(visible=visible, max_epochs=2)
-    hasher.fit(data)
+    hasher.fit(FitData(data))
     state = {key: value.numpy().astype(np.float64) for key, value in hasher.state_dict().items()}
     mean, std = data.mean(0), data.std(0)
     z = (data > mean).astype(float) if visible == "binary" else (data - mean) / std
@@ -106,15 +108,15 @@ def test_output_and_bits_are_the_formulas(visible):
 
 def test_each_layer_is_frozen_before_the_next(monkeypatch):
     seen = []
-    original = RBMStack._fit_layer
+    original = RBMLayers._train_layer
 
-    def spy(self, stack, depth, *arguments):
-        original(self, stack, depth, *arguments)
-        seen.append([layer.weight.clone() for layer in stack.rbms])
+    def spy(self, network, *arguments):
+        original(self, network, *arguments)
+        seen.append([layer.weight.clone() for layer in network.rbms])
 
-    monkeypatch.setattr(RBMStack, "_fit_layer", spy)
+    monkeypatch.setattr(RBMLayers, "_train_layer", spy)
     hasher = quick(layers=[48, 32], max_epochs=2)
-    hasher.fit(clusters(100))
+    hasher.fit(FitData(clusters(100)))
     for depth in range(3):
         for later in seen[depth:]:
             assert torch.equal(later[depth], seen[depth][depth])
@@ -129,7 +131,7 @@ def test_codes_find_the_cluster_of_new_points_better_than_an_untrained_stack(fit
 @pytest.mark.parametrize("visible", ["binary", "gaussian"])
 def test_every_kind_learns(regularizer, visible):
     hasher = quick(regularizer=regularizer, visible=visible, max_epochs=60)
-    hasher.fit(clusters())
+    hasher.fit(FitData(clusters()))
     assert quality(hasher, unseen()) > 1.5 * untrained_quality(visible)
 
 
@@ -138,7 +140,7 @@ def test_same_seed_same_codes_whatever_the_global_state():
     for seed, noise in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(noise)
         hasher = quick(seed=seed, max_epochs=3)
-        hasher.fit(clusters())
+        hasher.fit(FitData(clusters()))
         codes.append(hasher.encode(clusters()))
     assert np.array_equal(codes[0], codes[1])
     assert not np.array_equal(codes[0], codes[2])
@@ -156,7 +158,7 @@ def test_recentring_halves_every_bit_of_the_collection(fitted):
 
 def test_recentring_off_is_the_activation_above_one_half(fitted):
     off = quick(recenter="off")
-    off.fit(clusters())
+    off.fit(FitData(clusters()))
     assert torch.equal(off.state_dict()["threshold"], torch.zeros(16))
     activations = off.stack(torch.from_numpy(clusters())).activations[-1]
     assert np.array_equal(unpack_bits(off.encode(clusters())), (activations > 0.5).numpy())
@@ -174,10 +176,10 @@ def test_saved_state_gives_the_same_codes(fitted):
 
 def test_large_sets_go_through_the_frozen_layers_batch_by_batch(monkeypatch):
     kept = quick(max_epochs=2)
-    kept.fit(clusters())
-    monkeypatch.setattr("niphash.hashing.rbm.network.KEEP_ACTIVATIONS_BYTES", 0)
+    kept.fit(FitData(clusters()))
+    monkeypatch.setattr("niphash.training.streams.KEPT_BYTES", 0)
     streamed = quick(max_epochs=2)
-    streamed.fit(clusters())
+    streamed.fit(FitData(clusters()))
     for key, value in kept.state_dict().items():
         assert torch.allclose(value, streamed.state_dict()[key], atol=1e-5)
 
@@ -185,8 +187,8 @@ def test_large_sets_go_through_the_frozen_layers_batch_by_batch(monkeypatch):
 def test_a_float16_file_map_trains_as_the_array_does(tmp_path):
     np.save(tmp_path / "d.npy", clusters().astype(np.float16))
     mapped, plain = quick(max_epochs=2), quick(max_epochs=2)
-    mapped.fit(np.load(tmp_path / "d.npy", mmap_mode="r"))
-    plain.fit(clusters().astype(np.float16))
+    mapped.fit(FitData(np.load(tmp_path / "d.npy", mmap_mode="r")))
+    plain.fit(FitData(clusters().astype(np.float16)))
     assert torch.equal(mapped.state_dict()["layers.1.weight"], plain.state_dict()["layers.1.weight"])
 
 
@@ -194,7 +196,7 @@ def test_two_processes_give_codes_of_the_same_quality_as_one(fitted, tmp_path):
     with initialize_config_dir(str(CONF), version_base=None):
         trainer = instantiate(compose("train", ["trainer=ddp_sim", "trainer.precision=32-true"]).trainer)
     two = quick(max_epochs=60)
-    two.fit(clusters(), trainer=lambda **o: trainer(logger=False, default_root_dir=str(tmp_path), **o))
+    two.fit(FitData(clusters()), partial(trainer, logger=False, default_root_dir=str(tmp_path)))
     assert trainer(logger=False, default_root_dir=str(tmp_path)).world_size == 2
     assert not np.array_equal(fitted.encode(unseen()), two.encode(unseen()))
     assert quality(two, unseen()) > 0.95 * quality(fitted, unseen()) > 1.5 * untrained_quality()
@@ -204,8 +206,8 @@ def test_validation_rows_are_only_logged(tmp_path):
     logger = CSVLogger(tmp_path, name="csv", version="")
     trainer = partial(quiet_cpu_trainer, default_root_dir=str(tmp_path))
     with_rows, without = quick(max_epochs=2), quick(max_epochs=2)
-    with_rows.fit(clusters(), trainer=partial(trainer, logger=logger), validation=clusters(seed=9))
-    without.fit(clusters())
+    with_rows.fit(FitData(clusters(), held_out=clusters(seed=9)), trainer=partial(trainer, logger=logger))
+    without.fit(FitData(clusters()))
     assert np.array_equal(with_rows.encode(clusters()), without.encode(clusters()))
     logger.save()
     header = (tmp_path / "csv" / "metrics.csv").read_text().splitlines()[0].split(",")
@@ -245,7 +247,7 @@ def test_impossible_options_are_refused(options, message):
 )
 def test_descriptors_that_cannot_be_fitted_are_refused(descriptors, options, message):
     with pytest.raises(InputError, match=message):
-        RBMStack(**options).fit(descriptors)
+        RBMStack(**options).fit(FitData(descriptors))
 
 
 def test_too_few_photos_are_refused_before_they_are_described():

@@ -12,6 +12,7 @@ from niphash.hashing.rbm.rbm import RBM
 from niphash.hashing.rbm.regularizers import no_regularizer, rbmh
 from niphash.hashing.rbm.stage import RBMStage, RBMTraining
 from niphash.training.callbacks import EpochCheckpoint
+from niphash.training.fit_data import FitData
 from niphash.training.fitting import fit_module
 from niphash.training.streams import DescriptorBatches
 from niphash.training.trainer import quiet_cpu_trainer
@@ -34,8 +35,8 @@ def log_likelihood(rbm: RBM, data: np.ndarray) -> float:
 def trained(options: RBMTraining, epochs: int, regularizer=no_regularizer, **arguments) -> RBMStage:
     rbm = RBM(6, 4)
     rbm.initialise(0.1, torch.Generator().manual_seed(0))
-    stage = RBMStage(rbm, regularizer, options, seed=1, chains=40, **arguments)
-    fit_module(stage, DescriptorBatches(patterns(), 40, seed=2), None, "rbm", epochs, {})
+    stage = RBMStage("rbm", rbm, regularizer, options, seed=1, chains=40, **arguments)
+    fit_module(stage, DescriptorBatches(FitData(patterns()), 40, seed=2), None, "rbm", epochs)
     return stage
 
 
@@ -103,10 +104,10 @@ def in_two_processes(folder: Path) -> tuple[RBM, list[torch.Tensor]]:
     rbm = RBM(6, 4)
     rbm.initialise(0.1, torch.Generator().manual_seed(0))
     options = RBMTraining(learning_rate=0.05, persistent=True)
-    stage = RBMStage(rbm, no_regularizer, options, seed=1, chains=41)
+    stage = RBMStage("rbm", rbm, no_regularizer, options, seed=1, chains=41)
     processes = {"strategy": "ddp_spawn", "devices": 2, "callbacks": [KeepChains(folder)]}
     trainer = partial(quiet_cpu_trainer, default_root_dir=str(folder), **processes)
-    fit_module(stage, DescriptorBatches(patterns(), 41, seed=2), trainer, "rbm", 3, {})
+    fit_module(stage, DescriptorBatches(FitData(patterns()), 41, seed=2), trainer, "rbm", 3)
     return rbm, [torch.load(folder / f"chains_of_{rank}.pt") for rank in range(2)]
 
 
@@ -122,10 +123,27 @@ def test_every_process_has_chains_of_its_own_and_goes_on_with_them(tmp_path):
     assert all(torch.equal(*both) for both in zip(chains, same_chains, strict=True))
 
 
-def test_rate_of_an_epoch():
-    assert [RBMTraining(learning_rate=0.1).rate(e, 4) for e in range(4)] == [0.1] * 4
-    falling = [RBMTraining(learning_rate=0.1, schedule="linear").rate(e, 4) for e in range(4)]
-    assert falling == pytest.approx([0.1, 0.075, 0.05, 0.025])
+class NoteRates(pl.Callback):
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *others: object) -> None:
+        if others[-1] == 0:
+            self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"), [("constant", [0.1] * 4), ("linear", [0.1, 0.075, 0.05, 0.025])]
+)
+def test_rate_of_an_epoch(schedule, rates, tmp_path):
+    noted = NoteRates()
+    rbm = RBM(6, 4)
+    rbm.initialise(0.1, torch.Generator().manual_seed(0))
+    stage = RBMStage("rbm", rbm, no_regularizer, RBMTraining(learning_rate=0.1, schedule=schedule), seed=1)
+    trainer = partial(quiet_cpu_trainer, default_root_dir=str(tmp_path), callbacks=[noted])
+    fit_module(stage, DescriptorBatches(FitData(patterns()), 40, seed=2), trainer, "rbm", 4)
+    assert noted.rates == [0.1 * (1 - epoch / 4) if schedule == "linear" else 0.1 for epoch in range(4)]
+    assert noted.rates == pytest.approx(rates)
 
 
 def test_the_log_says_how_the_machine_does(tmp_path):
@@ -133,9 +151,9 @@ def test_the_log_says_how_the_machine_does(tmp_path):
     rbm.initialise(0.1, torch.Generator().manual_seed(0))
     data, held_out = torch.from_numpy(patterns()), torch.from_numpy(patterns(seed=5))
     options = RBMTraining(learning_rate=0.05)
-    stage = RBMStage(rbm, no_regularizer, options, 1, name="layer1", fit_rows=data, held_out_rows=held_out)
+    stage = RBMStage("layer1", rbm, no_regularizer, options, 1, fit_rows=data, held_out_rows=held_out)
     trainer = quiet_cpu_trainer(max_epochs=3)
-    trainer.fit(stage, datamodule=DescriptorBatches(patterns(), 40, seed=2))
+    trainer.fit(stage, datamodule=DescriptorBatches(FitData(patterns()), 40, seed=2))
     logged = {key: float(value) for key, value in trainer.callback_metrics.items()}
     with torch.no_grad():
         q = rbm(data)

@@ -1,18 +1,26 @@
 """Triplet fine-tuning: the loss, what is learned, the two starts, and bad input."""
 
+from collections.abc import Callable
+from functools import partial
+from tempfile import mkdtemp
+
 import numpy as np
 import pytest
 import torch
 
 from niphash.errors import InputError
+from niphash.hashing.rbm.fine_tuning import Snapshots
 from niphash.hashing.rbm.network import Stack
-from niphash.hashing.rbm.triplet import RBMTriplet, triplet_loss
+from niphash.hashing.rbm.stack import RBMTriplet
+from niphash.hashing.rbm.triplet import triplet_loss
 from niphash.hashing.rbm.triplet_sampler import (
     TripletSampler,
     hinge_loss,
     nearest_neighbours,
     softmax_ratio_loss,
 )
+from niphash.training.fit_data import FitData
+from niphash.training.trainer import quiet_cpu_trainer
 
 #: A first phase too short to matter, from weights large enough to spread the activations.
 SMALL = {
@@ -23,6 +31,11 @@ SMALL = {
     "init_std": 0.3,
     "neighbours": 20,
 }
+
+
+def showing(take: Callable[[int, Stack], None]) -> partial:
+    """Return what makes a trainer that shows ``take`` the network along fine-tuning."""
+    return partial(quiet_cpu_trainer, callbacks=[Snapshots(take)], default_root_dir=mkdtemp())
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +84,7 @@ def test_triplets_come_into_order(descriptors, start, loss, sampling):
         shares.append(float(((q - p).norm(dim=1) >= (q - n).norm(dim=1)).float().mean()))
 
     options = {"start": start, "loss": loss, "sampling": sampling, "fine_tuning_rate": 0.1}
-    RBMTriplet(8, iterations=300, snapshot=measure, **options, **SMALL).fit(descriptors)
+    RBMTriplet(8, iterations=300, **options, **SMALL).fit(FitData(descriptors), showing(measure))
     assert len(shares) == 4
     assert shares[-1] < 0.9 * shares[0]
 
@@ -79,8 +92,8 @@ def test_triplets_come_into_order(descriptors, start, loss, sampling):
 @pytest.mark.parametrize("start", ["rbm", "random"])
 def test_codes_state_and_determinism(descriptors, start):
     first, second, restored = (RBMTriplet(8, seed=2, start=start, iterations=100, **SMALL) for _ in range(3))
-    first.fit(descriptors)
-    second.fit(descriptors)
+    first.fit(FitData(descriptors))
+    second.fit(FitData(descriptors))
     restored.load_state_dict(first.state_dict())
     codes = first.encode(descriptors)
     assert codes.shape == (80, 1)
@@ -97,7 +110,7 @@ def test_a_limit_on_queries_narrows_what_is_learned_from(descriptors):
         hasher = RBMTriplet(
             8, start="random", query_limit=limit, iterations=100, fine_tuning_rate=0.1, **SMALL
         )
-        hasher.fit(descriptors)
+        hasher.fit(FitData(descriptors))
         codes.append(hasher.encode(descriptors))
     assert not np.array_equal(codes[0], codes[1])
     np.testing.assert_array_equal(codes[1], codes[2])
@@ -109,18 +122,17 @@ def test_random_start_has_weights_of_glorots_size(descriptors):
         8,
         start="random",
         iterations=100,
-        snapshot=lambda i, s: weights.append(s.layers[0].weight.clone()),
         **SMALL,
     )
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors), showing(lambda i, s: weights.append(s.layers[0].weight.clone())))
     assert weights[0].std().item() == pytest.approx((2 / (24 + 16)) ** 0.5, rel=0.15)
 
 
 def test_bad_input(descriptors):
     with pytest.raises(InputError, match=r"20 fit photos are too few for hashing\.neighbours=20"):
-        RBMTriplet(8, **SMALL).fit(descriptors[:20])
+        RBMTriplet(8, **SMALL).fit(FitData(descriptors[:20]))
     with pytest.raises(InputError, match="too few"):
-        RBMTriplet(8, start="random", **SMALL).fit(descriptors[:20])
+        RBMTriplet(8, start="random", **SMALL).fit(FitData(descriptors[:20]))
     with pytest.raises(InputError, match="too few"):
         RBMTriplet(8, **SMALL).check(dim=24, count=20)
     for option in ("start", "sampling", "loss"):
@@ -129,4 +141,4 @@ def test_bad_input(descriptors):
     broken = descriptors.copy()
     broken[3] = np.nan
     with pytest.raises(InputError, match="descriptor 3 "):
-        RBMTriplet(8, **SMALL).fit(broken)
+        RBMTriplet(8, **SMALL).fit(FitData(broken))

@@ -8,6 +8,7 @@ from niphash.errors import InputError
 from niphash.hashing.sign_layer.bihalf import BiHalf
 from niphash.hashing.sign_layer.greedyhash import GreedyHash
 from niphash.hashing.sign_layer.sign_layer import cosine_loss
+from niphash.training.fit_data import FitData
 
 METHODS = [BiHalf, GreedyHash]
 
@@ -41,8 +42,8 @@ def test_learning_brings_code_cosines_closer_to_the_descriptors(method, descript
     target = cosines(descriptors - descriptors.mean(axis=0))
     errors = []
     for epochs in (1, 40):
-        hasher = method(16, max_epochs=epochs, learning_rate=0.01)
-        hasher.fit(descriptors)
+        hasher = method(16, weight=0.1, max_epochs=epochs, learning_rate=0.01)
+        hasher.fit(FitData(descriptors))
         signs = np.unpackbits(hasher.encode(descriptors), axis=1) * 2.0 - 1
         errors.append(np.mean((cosines(signs) - target) ** 2))
     assert errors[1] < 0.8 * errors[0]
@@ -51,8 +52,8 @@ def test_learning_brings_code_cosines_closer_to_the_descriptors(method, descript
 @pytest.mark.parametrize("method", METHODS)
 def test_codes_state_and_determinism(method, descriptors):
     first, second, restored = (method(16, seed=3, max_epochs=2) for _ in range(3))
-    first.fit(descriptors)
-    second.fit(descriptors)
+    first.fit(FitData(descriptors))
+    second.fit(FitData(descriptors))
     restored.load_state_dict(first.state_dict())
     codes = first.encode(descriptors)
     assert codes.shape == (128, 2)
@@ -72,8 +73,8 @@ def test_bad_input(method, descriptors):
     with pytest.raises(InputError, match="batch_size=1"):
         method(8, batch_size=1)
     with pytest.raises(InputError, match="at least two"):
-        method(8).fit(descriptors[:1])
+        method(8).fit(FitData(descriptors[:1]))
     broken = descriptors.copy()
     broken[5, 0] = np.nan
     with pytest.raises(InputError, match="descriptor 5 "):
-        method(8).fit(broken)
+        method(8).fit(FitData(broken))

@@ -70,7 +70,7 @@ def listed_names(task: RetrievalTask) -> dict[str, str]:
     """Return the name of every image of ``task`` in ranked lists, by its id.
 
     It is the file name, as the official tools write it; where file names repeat in sub-folders it is the path
-    below the data set's folder. Bytes that are not UTF-8 are escaped (:func:`niphash.data.names.portable_name`).
+    below the data set's folder, bytes that are not UTF-8 escaped (:func:`niphash.data.names.portable_name`).
     """
     paths = {name: portable_name(_with_suffix(name)) for name in (*task.database.ids, *task.queries.ids)}
     files = {name: PurePosixPath(path).name for name, path in paths.items()}

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from niphash.data.decode import Box
 from niphash.data.ground_truth.plain_pickle import read_plain_pickle
 from niphash.data.ground_truth.queries import check_labels, parse_box
-from niphash.data.decode import Box
 from niphash.errors import InputError
 
 MAX_IMAGES = 10_000_000

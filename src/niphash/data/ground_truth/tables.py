@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
+from niphash.data.decode import Box
 from niphash.data.ground_truth.queries import parse_box
 from niphash.data.ground_truth.text import read_text
-from niphash.data.decode import Box
 from niphash.errors import InputError
 
 EDGES = ("left", "top", "right", "bottom")

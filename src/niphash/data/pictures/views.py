@@ -129,7 +129,7 @@ class Composed:
 
 
 def query_views(rotate_query: float | None, scale_query: float | None) -> View | None:
-    """Return the view that ``data.rotate_query`` (degrees) and ``data.scale_query`` (ratio) ask for, if any.
+    """Return the view that ``views.rotate_query`` (degrees) and ``views.scale_query`` ask for, if any.
 
     Rotation comes first. An angle of 0 still cuts the disc, so that a curve over angles has its own origin.
 
@@ -139,11 +139,11 @@ def query_views(rotate_query: float | None, scale_query: float | None) -> View |
     views: list[View] = []
     if rotate_query is not None:
         if not np.isfinite(rotate_query):
-            raise InputError(f"data.rotate_query={rotate_query}: give an angle in degrees")
+            raise InputError(f"views.rotate_query={rotate_query}: give an angle in degrees")
         views.append(RotatedDisc(float(rotate_query)))
     if scale_query is not None:
         if not 0 < scale_query <= 4:
-            raise InputError(f"data.scale_query={scale_query}: give a ratio above 0 and up to 4")
+            raise InputError(f"views.scale_query={scale_query}: give a ratio above 0 and up to 4")
         views.append(Scaled(float(scale_query)))
     if not views:
         return None

@@ -12,6 +12,7 @@ from niphash.data.ground_truth.tables import LabelRow, QueryRow, read_queries, r
 from niphash.data.images import ImageSet
 from niphash.data.names import NameTable, portable_name
 from niphash.data.objects import find_objects
+from niphash.data.survey import user_path
 from niphash.data.task import Relevance, RetrievalTask, empty_query_notes
 from niphash.errors import InputError
 
@@ -37,7 +38,7 @@ class FolderData(DataSet):
     name = "folder"
 
     def __init__(self, root: str | Path | None, crop_query: bool = True) -> None:
-        self.root = Path(root) if root is not None else Path()
+        self.root = user_path(root) if root is not None else Path()
         self._given = root is not None
         self.crop_query = crop_query
 
@@ -107,7 +108,7 @@ class FolderData(DataSet):
         loose, single = objects.of.count(None), len(members) - len(usable)
         notes = [f"{len(usable)} objects, {len(rows)} queries, {loose + single} distractors"]
         if loose or single:
-            notes[0] += f" ({loose} photos outside the sub-folders, {single} objects with a single photo)"
+            notes[0] += f" (photos outside the sub-folders: {loose}, objects with a single photo: {single})"
         if objects.splits:
             splits = " and ".join(f"{split}/" for split in objects.splits)
             notes.append(

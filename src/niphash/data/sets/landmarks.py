@@ -56,7 +56,9 @@ class LandmarkData(ListedSet):
 
     def photos(self) -> ImageSet:
         """Return all images but the corrupt ones, named by stem."""
-        return photos_by_stem(self.root, self.expected, lambda stem: bool(stem) and stem not in self.corrupt)
+        return photos_by_stem(
+            self.root, self.expected, lambda stem: stem not in self.corrupt, "officially corrupt"
+        )
 
     def truth(self) -> GroundTruth:
         """Return the official ground truth, the text files before the MATLAB file.
@@ -82,8 +84,9 @@ class LandmarkData(ListedSet):
 
     def task(self, photos: ImageSet | None = None) -> RetrievalTask:
         """Return the task; queries of which an image is missing are left out and noted."""
+        photos = photos or self.photos()
         truth = self.truth()
-        photos = self.spelled(photos or self.photos(), self.named())
+        photos = self.spelled(photos, self.named())
         if truth.images is not None:
             listed = set(truth.images)
             photos = photos.subset(i for i, name in enumerate(photos.ids) if name in listed)

@@ -13,7 +13,7 @@ from niphash.data.download.fetch import fetch, is_interrupted
 from niphash.data.download.remote_files import RemoteFile, remote_files
 from niphash.data.images import ImageSet
 from niphash.data.names import portable_name, respelled
-from niphash.data.survey import is_photo_file, look_through, walk_files
+from niphash.data.survey import is_photo_file, look_through, user_path, walk_files
 from niphash.data.task import RetrievalTask
 from niphash.errors import InputError
 
@@ -36,7 +36,9 @@ def holds_images(folder: Path) -> bool:
     return any(is_photo_file(path) for path in walk_files(folder))
 
 
-def photos_by_stem(root: Path, expected: str, belongs: Callable[[str], bool] = bool) -> ImageSet:
+def photos_by_stem(
+    root: Path, expected: str, belongs: Callable[[str], bool] = bool, otherwise: str = "of other names"
+) -> ImageSet:
     """Return the photos of a data set, named by stem, in order of name.
 
     Of several files of one name the one in the official layout counts, then the one in the fewest folders,
@@ -46,6 +48,7 @@ def photos_by_stem(root: Path, expected: str, belongs: Callable[[str], bool] = b
         root: The folder the user named.
         expected: What should be there, in words, for the error.
         belongs: Tells by the stem whether a photo is one of the data set's.
+        otherwise: What the others are, for the survey.
 
     Raises:
         InputError: ``root`` does not exist, is no folder, holds no photo of the data set, or only one photo.
@@ -55,7 +58,7 @@ def photos_by_stem(root: Path, expected: str, belongs: Callable[[str], bool] = b
     folder = image_folder(root)
     paths, survey = look_through(folder)
     if len(paths) < 2:
-        found = f"no image in this folder ({survey.summary()})"
+        found = f"no image in this folder{survey.aside()}"
         if paths:
             found = f"only one image ({portable_name(paths[0].name)}) in this folder"
         raise InputError(f"{root}: {found}; expected there: {expected}")
@@ -64,7 +67,7 @@ def photos_by_stem(root: Path, expected: str, belongs: Callable[[str], bool] = b
         if belongs(path.stem):
             groups.setdefault(path.stem, []).append(path)
     strangers = len(paths) - sum(map(len, groups.values()))
-    survey = survey.leaving_out("of other names", strangers)
+    survey = survey.leaving_out(otherwise, strangers)
     chosen = {stem: min(files, key=partial(_rank, folder)) for stem, files in sorted(groups.items())}
     for kind, count in _passed_over(groups, chosen, folder).items():
         survey = survey.leaving_out(kind, count)
@@ -119,7 +122,7 @@ class PublishedSet(DataSet):
         fit_partner: str | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        self.root = Path(root)
+        self.root = user_path(root)
         self.archives = remote_files(archives)
         self.ground_truth = remote_files(ground_truth)
         self.fit_partner = fit_partner

@@ -62,8 +62,9 @@ class RevisitedData(ListedSet):
 
     def task(self, photos: ImageSet | None = None) -> RetrievalTask:
         """Return the task; queries of which a relevant image is missing are left out and noted."""
+        photos = photos or self.photos()
         truth = self.truth()
-        photos = self.spelled(photos or self.photos(), self.named())
+        photos = self.spelled(photos, self.named())
         paths = dict(zip(photos.ids, photos.sources, strict=True))
         listed = [name for name in truth.images if name in paths]
         database = ImageSet(tuple(listed), tuple(paths[name] for name in listed), survey=photos.survey)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torch import Tensor
@@ -19,6 +18,7 @@ from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
 from niphash.parallel import map_ahead
 from niphash.progress import track
+from niphash.training.streams import StageBatches
 
 Sample = tuple[Path, int]
 Transform = Callable[[Image.Image], Tensor]
@@ -137,14 +137,15 @@ class ClassPhotos(Dataset[tuple[Tensor, int]]):
             return self.transform(image), label
 
 
-class ClassBatches(pl.LightningDataModule):
+class ClassBatches(StageBatches):
     """The batches of both parts of class folders; order and augmentation depend on seed and epoch alone.
 
     Args:
         train: The photos to learn from.
         held_out: The photos to validate on.
-        augment: Transform of the former.
-        plain: Transform of the latter.
+        size: Side of the input, pixels.
+        mean: RGB mean of the input, in (0, 1).
+        std: RGB standard deviation of the input.
         batch_size: Photos a step and process.
         workers: Processes that read photos.
         seed: Of the order and of the augmentation.
@@ -154,16 +155,23 @@ class ClassBatches(pl.LightningDataModule):
         self,
         train: Sequence[Sample],
         held_out: Sequence[Sample],
-        augment: Transform,
-        plain: Transform,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
         batch_size: int,
         workers: int,
         seed: int,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(ignore=["train", "held_out", "workers"], logger=False)
         self.train, self.held_out = train, held_out
-        self.augment, self.plain = augment, plain
+        self.augment, self.plain = transforms(size, mean, std)
         self.batch_size, self.workers, self.seed = min(batch_size, len(train)), workers, seed
+
+    @property
+    def fingerprint(self) -> str:
+        """See :attr:`StageBatches.fingerprint`; of the photos of both parts."""
+        return photos_fingerprint([*self.train, *self.held_out])
 
     def train_dataloader(self) -> DataLoader:
         """Return the batches of the trainer's current epoch: images [B, 3, H, W] and labels [B]."""

@@ -66,6 +66,7 @@ class Classifier(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(ignore="network", logger=False)  # the run has logged its options
         self.network = network
         self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
         self.label_smoothing, self.warmup, self.schedule = label_smoothing, warmup, schedule

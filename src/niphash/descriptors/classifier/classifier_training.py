@@ -16,15 +16,13 @@ from niphash.descriptors.classifier.class_folders import (
     ClassBatches,
     Sample,
     find_samples,
-    photos_fingerprint,
-    transforms,
     without_unreadable,
 )
 from niphash.descriptors.classifier.classifier import SCHEDULES, Classifier, build_network
-from niphash.descriptors.describer import Skipped, fingerprint
+from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
 
-#: Fits a module on the batches of a data module: ``fit(module, batches, max_epochs=..., identity=...)``.
+#: Fits a module on the batches of a data module: ``fit(module, batches, max_epochs=...)``.
 Fit = Callable[..., None]
 
 log = logging.getLogger(__name__)
@@ -67,7 +65,7 @@ def train_classifier(
         root: Class folders, see :func:`find_samples`.
         name: A network of torchvision.
         run_dir: Where the results go.
-        fit: Trains the module, or goes on where a run with the same identity stopped; see
+        fit: Trains the module, or goes on where a run with the same options stopped; see
             :func:`niphash.training.fitting.fit_module`.
         weights: To start from, see :func:`build_network`.
         data_dir: Where downloaded weights go.
@@ -114,15 +112,9 @@ def train_classifier(
     module = Classifier(network, len(classes), *recipe, keep_statistics=weights != "random", seed=seed)
     _check_size(module, str(name), size, min(batch_size, len(train)))
     train, held_out, skipped = _readable(train, held_out, classes)
-    batches = ClassBatches(train, held_out, *transforms(size, mean, std), batch_size, workers, seed)
-    identity = {
-        "network": [name, fingerprint({}, network.state_dict(), ())],
-        "photos": photos_fingerprint([*train, *held_out]),
-        "input": [size, batch_size, len(train), mean, std],
-        "recipe": [epochs, *recipe, seed],
-    }
+    batches = ClassBatches(train, held_out, size, mean, std, batch_size, workers, seed)
     with torch.random.fork_rng():
-        fit(module, batches, max_epochs=epochs, identity=identity)
+        fit(module, batches, max_epochs=epochs)
     path = Path(run_dir) / "classifier.pt"
     normalisation = {"mean": torch.tensor(mean), "std": torch.tensor(std)}
     _save({"state_dict": module.network.state_dict(), **normalisation}, classes, path)

@@ -1,7 +1,9 @@
 """Local descriptors: SIFT at detected points or on a dense grid (method.md 1)."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -9,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from niphash.errors import InputError
+from niphash.options import check_number
 
 SIFT_DIM = 128
 
@@ -46,11 +49,20 @@ class LocalBackbone(ABC):
 class SiftDoG(LocalBackbone):
     """SIFT at difference-of-Gaussian extrema (Lowe, IJCV 2004), by OpenCV.
 
+    OpenCV holds three times the contrast of an extremum (there are three levels an octave; grey levels 0-1)
+    against its ``contrastThreshold``. VLFeat holds the contrast itself against its ``peak_thresh``, in the
+    grey levels of the image that it is given. So a published peak p on grey levels 0-255 is here ``peak`` =
+    3 p / 255, and Lowe's 0.03 is 0.09.
+
     Args:
         longer_side: Larger images are shrunk to this longer side in pixels, aspect kept.
         enlarge: Whether smaller images are enlarged to it.
         peak: Contrast below which an extremum is dropped (0 keeps all), on OpenCV's scale.
+        relative_peak: The same in standard deviations of the photo's grey levels, so that a flat photo keeps
+            its weaker points; the larger of the two thresholds counts.
         edge: Ratio of principal curvatures above which an extremum is dropped as an edge.
+        smallest: Diameter in pixels below which a point is dropped; 0 keeps all.
+        share: Keep this share of the points that are left, those of highest contrast.
         limit: Keep this many points of highest contrast at most.
         rootsift: Hellinger map of the descriptors, see :func:`rootsift`.
     """
@@ -63,27 +75,44 @@ class SiftDoG(LocalBackbone):
         edge: float = 10.0,
         limit: int = 4000,
         rootsift: bool = True,
+        relative_peak: float = 0.0,
+        smallest: float = 0.0,
+        share: float = 1.0,
     ) -> None:
         _check_positive("backbone.longer_side", longer_side)
         _check_positive("backbone.edge", edge)
         _check_positive("backbone.limit", limit)
-        if peak < 0:
-            raise InputError(f"backbone.peak={peak}: give 0 or more")
         self.longer_side, self.enlarge = int(longer_side), bool(enlarge)
-        self.peak, self.edge, self.limit, self.rootsift = float(peak), float(edge), int(limit), bool(rootsift)
+        self.edge, self.limit, self.rootsift = float(edge), int(limit), bool(rootsift)
+        check = partial(check_number, group="backbone")
+        self.peak = check("peak", peak, least=0)
+        self.relative_peak = check("relative_peak", relative_peak, least=0)
+        self.smallest = check("smallest", smallest, least=0)
+        self.share = check("share", share, above=0, most=1)
 
     def extract(self, image: Image.Image) -> LocalDescriptors:
         """Return descriptors float32 [T, 128] and positions float32 [T, 2], T <= ``limit``."""
+        pixels = grey(image, self.longer_side, self.enlarge)
+        peak = max(self.peak, self.relative_peak * float(pixels.std()) / 255)
+        chooses = self.smallest > 0 or self.share < 1  # OpenCV can only count
         # a detector of one's own: OpenCV's holds state while it works
-        detector = cv2.SIFT.create(nfeatures=self.limit, contrastThreshold=self.peak, edgeThreshold=self.edge)
-        points, descriptors = detector.detectAndCompute(grey(image, self.longer_side, self.enlarge), None)
+        detector = cv2.SIFT.create(
+            nfeatures=0 if chooses else self.limit, contrastThreshold=peak, edgeThreshold=self.edge
+        )
+        points, descriptors = detector.detectAndCompute(pixels, None)
         if not points:
             return _nothing()
-        positions = np.asarray(cv2.KeyPoint.convert(points))[
-            : self.limit
-        ]  # OpenCV keeps all that tie with the last
-        descriptors = descriptors[: self.limit]
+        # OpenCV keeps all that tie with the last
+        kept = self._strongest(points) if chooses else np.arange(min(len(points), self.limit))
+        positions, descriptors = np.asarray(cv2.KeyPoint.convert(points))[kept], descriptors[kept]
         return LocalDescriptors(rootsift(descriptors) if self.rootsift else descriptors, positions)
+
+    def _strongest(self, points: Sequence[cv2.KeyPoint]) -> np.ndarray:
+        """Return the numbers of the points that ``smallest``, ``share`` and ``limit`` leave, int64."""
+        large = np.flatnonzero([point.size >= self.smallest for point in points])
+        contrast = np.array([point.response for point in points])[large]
+        count = min(self.limit, math.ceil(self.share * len(large)))
+        return large[np.argsort(-contrast, kind="stable")[:count]]
 
     @property
     def config(self) -> dict[str, Any]:

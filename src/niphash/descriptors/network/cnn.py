@@ -10,6 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from niphash.descriptors.network.input import check_mode
+from niphash.descriptors.network.map_backbone import (
+    MapBackbone,
+    check_sides,
+    check_token,
+    patch_map,
+    rgb_tensor,
+)
 from niphash.descriptors.network.weights import lay_in, read_weights
 from niphash.descriptors.network.zoo import SLIM_CLASSES, network_of
 from niphash.errors import InputError
@@ -23,10 +30,9 @@ ALIASES = {
 RECTIFIED = ("fc8",)
 #: Modules that hold the end of a network; the default layer comes before them.
 HEADS = ("classifier", "head", "heads", "fc")
-SMALLEST_INPUT = 16
 
 
-class Backbone(nn.Module):
+class Backbone(MapBackbone):
     """A torchvision or timm classification network up to one layer: images to maps [B, C, h, w].
 
     A fully connected layer, and the class token of a transformer, are maps with h = w = 1; a transformer's
@@ -55,10 +61,6 @@ class Backbone(nn.Module):
         InputError: no such network or layer, weights that do not fit or cannot be had.
     """
 
-    mean: Tensor
-    std: Tensor
-    sizes: Tensor
-
     def __init__(
         self,
         name: str,
@@ -76,8 +78,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         check_mode(input)
-        if token not in ("patch", "class"):
-            raise InputError(f"backbone.token={token}: choose one of patch, class")
+        check_token(token)
         self.name, self.library, self.input, self.token = name, library, input, token
         self.wanted_layer = layer
         source = network_of(library, name)
@@ -87,9 +88,9 @@ class Backbone(nn.Module):
         own_mean, own_std = source.normalisation(given)
         slim = classes == SLIM_CLASSES
         native = source.size + 1 if slim and source.size % 32 == 0 else source.size
-        self.register_buffer("sizes", torch.tensor(_sides(sizes or [size or native])))
-        self.register_buffer("mean", _rgb("mean", mean, own_mean))
-        self.register_buffer("std", _rgb("std", std, own_std))
+        self.register_buffer("sizes", torch.tensor(check_sides(sizes or [size or native])))
+        self.register_buffer("mean", rgb_tensor("mean", mean, own_mean))
+        self.register_buffer("std", rgb_tensor("std", std, own_std))
         self._build(classes, source.size, seed)
         if weights == "default":
             state = dict(source.pretrained(data_dir))
@@ -163,13 +164,7 @@ class Backbone(nn.Module):
             return output[:, 0, :, None, None]
         if output.ndim == 4:
             return output.permute(0, 3, 1, 2) if self._channels_last() else output
-        patches = output[:, prefix:]  # [B, h * w, C]
-        side = math.isqrt(patches.shape[1])
-        if side**2 != patches.shape[1]:
-            raise InputError(
-                f"backbone.layer={self.layer}: its {patches.shape[1]} tokens are no square grid of patches"
-            )
-        return patches.transpose(1, 2).unflatten(2, (side, side))
+        return patch_map(output, prefix, self.layer)
 
     def _channels_last(self) -> bool:
         """Whether the library hands on maps as [B, h, w, C], as it does inside Swin transformers."""
@@ -181,25 +176,10 @@ class Backbone(nn.Module):
         prefix = getattr(self.network, "num_prefix_tokens", None)  # timm: class token and registers
         return tokens - math.isqrt(tokens) ** 2 if prefix is None else prefix
 
-    def map_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Return (C, h, w) of the map of a height x width input.
-
-        Raises:
-            InputError: the network does not take inputs of that size.
-        """
-        image = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=self.mean.device)
-        try:
-            with torch.inference_mode():
-                channels, rows, columns = self(image).shape[1:]
-        except InputError:
-            raise
-        except (RuntimeError, AssertionError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"backbone.size={height}: {self.name} cannot take an input of {height} x {width} ({reason}); "
-                "choose another size, or backbone.input=crop"
-            ) from error
-        return channels, rows, columns
+    @property
+    def title(self) -> str:
+        """See :attr:`MapBackbone.title`."""
+        return self.name
 
     def config(self) -> dict[str, Any]:
         """Return the plain values that determine the output, beside :meth:`tensors`."""
@@ -227,14 +207,7 @@ class Backbone(nn.Module):
             self._build(classes, source.size)
         lay_in(self.network, tensors, self.used, "the model's backbone", self.name)
         self._drop_unused()
-        scaling = {name: state.get(name, torch.empty(0)) for name in ("sizes", "mean", "std")}
-        if not len(scaling["sizes"]) or not scaling["mean"].shape == scaling["std"].shape == (3,):
-            raise InputError(
-                "the model's backbone: its input's sizes, mean or std are missing; train it again"
-            )
-        _sides(scaling["sizes"].tolist())
-        for name, tensor in scaling.items():
-            setattr(self, name, tensor.to(self.mean.device))
+        self.load_scaling(state)
 
 
 class _Reached(Exception):
@@ -283,20 +256,3 @@ def _is_map(shape: torch.Size) -> bool:
 
 def _in_head(module: str) -> bool:
     return module.split(".")[0] in HEADS or "pool" in module.split(".")[0].lower()
-
-
-def _sides(sides: Sequence[int]) -> list[int]:
-    if any(side < SMALLEST_INPUT for side in sides):
-        raise InputError(
-            f"backbone.size={list(sides)}: an input needs at least {SMALLEST_INPUT} pixels a side"
-        )
-    return list(sides)
-
-
-def _rgb(option: str, given: float | Sequence[float] | None, default: Sequence[float]) -> Tensor:
-    values = default if given is None else [given] if isinstance(given, int | float) else list(given)
-    if len(values) not in (1, 3):
-        raise InputError(
-            f"backbone.{option}={list(values)}: give one number, or three for red, green and blue"
-        )
-    return torch.tensor(values, dtype=torch.float32).expand(3).clone()

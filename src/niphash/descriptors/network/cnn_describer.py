@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from niphash.data.images import ImageSet, UnreadableImage
-from niphash.descriptors.describer import Described, Describer, Skipped, fingerprint
-from niphash.descriptors.network.cnn import Backbone
+from niphash.descriptors.describer import Described, Describer, Skipped, check_finite, fingerprint
 from niphash.descriptors.network.input import lay_out
+from niphash.descriptors.network.map_backbone import MapBackbone
 from niphash.descriptors.network.pooling import Pooling
 from niphash.errors import InputError
 from niphash.parallel import cpu_count, map_ahead
@@ -40,7 +40,7 @@ class CNNDescriber(Describer):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: MapBackbone,
         pooling: Pooling,
         precision: str = "auto",
         compile: bool = False,
@@ -52,7 +52,10 @@ class CNNDescriber(Describer):
             raise InputError(f"batch_size={batch_size}: give a positive number of views")
         self._given_device = device
         self.device = _device(device)
-        self.dtype = arithmetic(precision, self.device)
+        if backbone.finished and (compile or precision == "bf16"):
+            given = "compile=true" if compile else "precision=bf16"
+            raise InputError(f"{given} changes networks of torch alone; leave it out with this backbone")
+        self.dtype = arithmetic("fp32" if backbone.finished else precision, self.device)
         self.backbone = backbone.to(self.device).to(memory_format=torch.channels_last)
         self.pooling = pooling.to(self.device).eval()
         self.compile = compile
@@ -109,7 +112,11 @@ class CNNDescriber(Describer):
         self._dim = self._fingerprint = None
 
     def batches(self, images: ImageSet) -> Iterator[Described]:
-        """Describe ``images`` batch by batch, in order, reading each photo once."""
+        """Describe ``images`` batch by batch, in order, reading each photo once.
+
+        Raises:
+            InputError: the network gives NaN for a photo.
+        """
         self.device = _device(self._given_device)  # Lightning gives each of its processes one of the GPUs
         self.backbone.to(self.device)
         self.pooling.to(self.device)
@@ -125,12 +132,12 @@ class CNNDescriber(Describer):
                 rows.append(task.photo.row)
             streams[task.stream].push(views)
             if ready := min(len(stream.done) for stream in streams):
-                yield self._described(streams, [rows.popleft() for _ in range(ready)], skipped)
+                yield self._described(images, streams, [rows.popleft() for _ in range(ready)], skipped)
                 skipped = []
         for stream in streams:
             stream.flush()
         if rows or skipped:
-            yield self._described(streams, list(rows), skipped)
+            yield self._described(images, streams, list(rows), skipped)
 
     def _tasks(self, images: ImageSet) -> "Iterator[_Task]":
         sizes, span = self.backbone.sizes.tolist(), self._span()
@@ -151,12 +158,16 @@ class CNNDescriber(Describer):
             return task, Skipped(task.photo.row, error.image_id, error.reason)
         return task, self.pooling.views(canvas, shape, task.start, task.stop)
 
-    def _described(self, streams: "list[_Stream]", rows: list[int], skipped: list[Skipped]) -> Described:
+    def _described(
+        self, images: ImageSet, streams: "list[_Stream]", rows: list[int], skipped: list[Skipped]
+    ) -> Described:
         if not rows:
             return Described(np.empty(0, np.int64), np.empty((0, self.dim), np.float32), tuple(skipped))
         sizes = [torch.stack([stream.done.popleft() for _ in rows]) for stream in streams]  # each [B, D]
         mean = torch.stack([F.normalize(descriptors) for descriptors in sizes]).mean(0)
-        return Described(np.array(rows, np.int64), F.normalize(mean).cpu().numpy(), tuple(skipped))
+        descriptors = F.normalize(mean).cpu().numpy()
+        check_finite(descriptors, [images.ids[row] for row in rows])
+        return Described(np.array(rows, np.int64), descriptors, tuple(skipped))
 
     def maps(self, views: np.ndarray) -> Tensor:
         """Return float32 maps [B, C, h, w] of uint8 RGB images [B, H, W, 3]."""
@@ -270,7 +281,7 @@ def arithmetic(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-def compiled(backbone: Backbone) -> Callable[[Tensor], Tensor]:
+def compiled(backbone: MapBackbone) -> Callable[[Tensor], Tensor]:
     """Return ``backbone`` as one program, its weights laid out for the processor once and for all.
 
     Raises:

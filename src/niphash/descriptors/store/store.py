@@ -39,6 +39,10 @@ class StoredDescriptors:
         """N photos, D components."""
         return len(self.positions), self.store.dim
 
+    def subset(self, chosen: np.ndarray) -> "StoredDescriptors":
+        """Return the descriptors of the rows ``chosen``, bool [N], still in the store."""
+        return StoredDescriptors(self.store, self.positions[chosen])
+
     def __len__(self) -> int:
         return len(self.positions)
 

@@ -7,6 +7,7 @@ import torch
 from niphash.errors import InputError
 from niphash.hashing.checks import check_bits, check_number, check_shape
 from niphash.hashing.hasher import Hasher
+from niphash.training.fit_data import FitData
 from niphash.training.rows import blocks, fit_mean, sample_rows
 from niphash.training.trainer import TrainerFactory
 
@@ -43,18 +44,12 @@ class PQ(Hasher):
                 f"{count} fit descriptors are too few for hashing=pq, which needs at least {CENTROIDS}"
             )
 
-    def fit(
-        self,
-        descriptors: np.ndarray,
-        pairs: np.ndarray | None = None,
-        trainer: TrainerFactory | None = None,
-        validation: np.ndarray | None = None,
-    ) -> None:
-        """See :meth:`Hasher.fit`; only ``descriptors`` are used."""
-        dim = len(fit_mean(descriptors))
-        self.check(dim, len(descriptors))
+    def fit(self, data: FitData, trainer: TrainerFactory | None = None) -> None:
+        """See :meth:`Hasher.fit`; only the rows are used."""
+        dim = len(fit_mean(data.rows))
+        self.check(dim, data.count)
         self.dim = dim
-        parts = self._split(sample_rows(descriptors, self.fit_limit, self.seed))  # [N, M, D / M]
+        parts = self._split(sample_rows(data.rows, self.fit_limit, self.seed))  # [N, M, D / M]
         self.centroids = torch.stack(
             [torch.from_numpy(kmeans(part, self.seed)) for part in parts.swapaxes(0, 1)]
         )

@@ -2,19 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import nn
 
 from niphash.hashing.rbm.rbm import RBM, VisibleUnits
-from niphash.training.rows import blocks
-
-KEEP_ACTIVATIONS_BYTES = 256 * 2**20  # activations of frozen layers up to this size are kept in memory
-
-
-LOGGED_ROWS = 256
 
 
 class StackOutput(NamedTuple):
@@ -62,9 +55,14 @@ class Stack(nn.Module):
         return [self.mean.numel(), *(layer.hidden_bias.numel() for layer in self.rbms)]
 
     @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """What, beside the tensors, decides what the network computes; plain values."""
+        return {"sizes": self.sizes, "visible": self.visible_units}
+
+    @property
     def rbms(self) -> list[RBM]:
         """The layers, bottom first."""
-        return [layer for layer in self.layers if isinstance(layer, RBM)]
+        return cast(list[RBM], list(self.layers))
 
     def standardise(self, descriptors: torch.Tensor) -> torch.Tensor:
         """Return the visible states [B, D] of the first layer."""
@@ -102,22 +100,3 @@ class _Below(nn.Module):
         for layer in self.stack.rbms[: self.depth]:
             state = layer(state)
         return state
-
-
-def layer_input(stack: Stack, depth: int, descriptors: np.ndarray) -> tuple[np.ndarray, nn.Module | None]:
-    """Return the rows layer ``depth`` learns from and what is still to be applied to them.
-
-    Small sets go through the frozen layers once and are kept; large ones batch by batch, every epoch.
-    """
-    below = stack.below(depth)
-    if len(descriptors) * stack.sizes[depth] * 4 > KEEP_ACTIVATIONS_BYTES:
-        return descriptors, below
-    with torch.inference_mode():
-        parts = [below(torch.from_numpy(block)).numpy() for block in blocks(descriptors)]
-    return np.concatenate(parts), None
-
-
-def some_rows(descriptors: np.ndarray) -> torch.Tensor:
-    """Return some evenly spaced rows as float32 [M, D]."""
-    chosen = np.linspace(0, len(descriptors) - 1, min(LOGGED_ROWS, len(descriptors))).astype(np.int64)
-    return torch.from_numpy(np.array(descriptors[chosen], np.float32))

@@ -1,18 +1,19 @@
 """How an RBM is trained: a thin LightningModule around :mod:`niphash.hashing.rbm.rbm`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 
 from niphash.hashing.rbm.rbm import RBM, contrastive_divergence, reconstruction_error
 from niphash.hashing.rbm.regularizers import Regularizer
+from niphash.training.stage import Stage
 
 HISTOGRAM_BINS = 10
 CHAIN_START = 2**32 - 1  # stands in for the number of an epoch
+Schedule = Literal["constant", "linear"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class RBMTraining:
     """How one RBM learns.
 
     Attributes:
-        learning_rate: Of weights and biases.
-        momentum: Of stochastic gradient descent.
+        learning_rate: Learning rate of weights and biases.
+        momentum: Momentum of stochastic gradient descent.
         weight_decay: L2 penalty on the weights (not the biases).
         schedule: The rate stays ``"constant"`` or falls in a ``"linear"`` way to zero after the last epoch.
         cd_steps: Gibbs steps k.
@@ -34,34 +35,32 @@ class RBMTraining:
     learning_rate: float = 0.001
     momentum: float = 0.9
     weight_decay: float = 0.0
-    schedule: Literal["constant", "linear"] = "constant"
+    schedule: Schedule = "constant"
     cd_steps: int = 1
     persistent: bool = False
     mean_field: bool = True
     regularizer_weight: float = 0.0
 
-    def rate(self, epoch: int, max_epochs: int) -> float:
-        """Return the learning rate in ``epoch``, counted from 0."""
-        return self.learning_rate * (1 - epoch / max_epochs if self.schedule == "linear" else 1.0)
 
-
-class RBMStage(pl.LightningModule):
+class RBMStage(Stage):
     """Fit one RBM by (persistent) contrastive divergence plus a penalty on its activations.
 
     After every epoch it logs, under ``<name>/``: the reconstruction error, the mean activation, the share
     of activations in each tenth of (0, 1), and, when held-out rows are given, the free-energy gap
     mean F(held out) - mean F(fit), which grows when the machine learns the fit set by heart (Hinton 2010,
-    section 6).
+    section 6). The reconstruction error is the ``loss`` that callbacks may monitor, and that of the held-out
+    batches ``val_loss``: contrastive divergence itself descends on no function.
 
     Args:
+        name: See :class:`Stage`.
         rbm: The machine.
         regularizer: Penalty on the hidden logits.
         training: Rates and the kind of divergence.
-        seed: Of all sampling; the numbers of an epoch depend on it and the epoch alone.
+        seed: Seed of all sampling; the numbers of an epoch depend on it and the epoch alone.
         chains: Number of persistent chains over all processes, as a batch is; each has an equal share.
-        name: Prefix of what is logged.
         fit_rows: Some rows [M, V] of the fit set, for the log.
         held_out_rows: Rows [M', V] not fitted on, for the log.
+        hyperparameters: See :class:`Stage`; by default ``training``, ``seed`` and ``chains``.
     """
 
     #: This process's persistent chains [B / processes, V]. No buffer: those are made alike in all processes.
@@ -72,22 +71,22 @@ class RBMStage(pl.LightningModule):
 
     def __init__(
         self,
+        name: str,
         rbm: RBM,
         regularizer: Regularizer,
         training: RBMTraining,
         seed: int,
         chains: int = 100,
-        name: str = "rbm",
         fit_rows: torch.Tensor | None = None,
         held_out_rows: torch.Tensor | None = None,
+        hyperparameters: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(name, hyperparameters or {**asdict(training), "seed": seed, "chains": chains})
         self.rbm = rbm
         self.regularizer = regularizer
         self.training_options = training
         self.seed = seed
         self.chains = chains
-        self.name = name
         self.register_buffer("fit_rows", fit_rows, persistent=False)
         self.register_buffer("held_out_rows", held_out_rows, persistent=False)
 
@@ -109,23 +108,26 @@ class RBMStage(pl.LightningModule):
         if self.chain is not None:
             self.chain = checkpoint["chains"][self.global_rank]
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return stochastic gradient descent with momentum."""
+    def configure_optimizers(self) -> Any:
+        """Return stochastic gradient descent with momentum, and the schedule of its rate."""
         options = self.training_options
         groups: list[dict[str, Any]] = [
             {"params": [self.rbm.weight], "weight_decay": options.weight_decay},
             {"params": [self.rbm.hidden_bias, self.rbm.visible_bias]},
         ]
-        return torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum, fused=True)
+        optimizer = torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum, fused=True)
+        if options.schedule == "constant":
+            return optimizer
+        epochs = self.trainer.max_epochs or 1
+        # in closed form: the factors of LinearLR multiply up to other last digits
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_train_epoch_start(self) -> None:
-        """Seed the sampling and set the learning rate of this epoch, whatever ran before it."""
+        """Seed the sampling of this epoch, whatever ran before it."""
         self.generator = self._generator(self.current_epoch, self.device)
         if self.chain is not None:
             self.chain = self.chain.to(self.device)
-        rate = self.training_options.rate(self.current_epoch, self.trainer.max_epochs or 1)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = rate
 
     def _generator(self, part: int, device: torch.device | str) -> torch.Generator:
         """Return random numbers of this process's own for an epoch, or for :data:`CHAIN_START`."""
@@ -152,11 +154,16 @@ class RBMStage(pl.LightningModule):
             self.chain = states
         return states
 
-    def on_train_epoch_end(self) -> None:
-        """Log how well the machine explains a few rows, and how its hidden units fire."""
-        if self.fit_rows is not None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log, after the last batch, how well the machine explains a few rows, and how its units fire."""
+        if self.fit_rows is not None and self.trainer.is_last_batch:
             values = self.diagnostics(self.fit_rows, self.held_out_rows)
-            self.log_dict({f"{self.name}/{key}": value for key, value in values.items()}, rank_zero_only=True)
+            self.log_values(values, {"loss": values["reconstruction_error"]})
+
+    def validation_step(self, batch: torch.Tensor) -> None:
+        """Log the reconstruction error of held-out visible states [B, V]."""
+        error = reconstruction_error(self.rbm, batch)
+        self.log_values({"val_loss": error}, {"val_loss": error}, len(batch))
 
     @torch.no_grad()
     def diagnostics(self, rows: torch.Tensor, held_out: torch.Tensor | None) -> Mapping[str, torch.Tensor]:

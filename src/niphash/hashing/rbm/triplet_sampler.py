@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.checks import check_number, check_numbers
-from niphash.training.rows import blocks
+from niphash.options import check_number, check_numbers
+from niphash.training.rows import Rows, blocks
 
 QUERY_ROWS = 8192  # searched for together: the descriptors are read once for each such block
 DATABASE_ROWS = 4096  # searched through together
@@ -41,34 +41,37 @@ def hinge_loss(positive: torch.Tensor, negative: torch.Tensor, margin: float = 1
     return (margin + positive - negative).clamp(min=0).mean()
 
 
-def check_neighbours(count: int, k: int) -> None:
-    """Raise an InputError unless each of ``count`` images has ``k`` others, k at least 2."""
-    check_number("neighbours", k, least=2, whole=True)
+def check_neighbours(count: int, k: int, place: str = "hashing") -> None:
+    """Raise an InputError unless each of ``count`` images has ``k`` others, k at least 2.
+
+    Here and below, ``place`` says where the option stands in the configuration, for the message.
+    """
+    check_number("neighbours", k, least=2, whole=True, group=place)
     if count <= k:
         raise InputError(
-            f"{count} fit photos are too few for hashing.neighbours={k}; "
+            f"{count} fit photos are too few for {place}.neighbours={k}; "
             f"fit on more than {k} photos or ask for fewer neighbours"
         )
 
 
-def check_quantiles(quantiles: Sequence[float]) -> tuple[float, float]:
+def check_quantiles(quantiles: Sequence[float], place: str = "hashing") -> tuple[float, float]:
     """Return the quantiles of Tp and Tn; raise an InputError unless they are two of [0, 1] in order."""
-    values = check_numbers("quantiles", quantiles, least=0, most=1)
+    values = check_numbers("quantiles", quantiles, least=0, most=1, group=place)
     if len(values) != 2 or values[0] >= values[1]:
-        raise InputError(f"hashing.quantiles={values}: give two from [0, 1], the smaller first")
+        raise InputError(f"{place}.quantiles={values}: give two from [0, 1], the smaller first")
     return float(values[0]), float(values[1])
 
 
-def check_candidates(candidates: int, k: int) -> int:
+def check_candidates(candidates: int, k: int, place: str = "hashing") -> int:
     """Return ``candidates``; raise an InputError unless lists of ``k`` hold so many on either side."""
-    check_number("candidates", candidates, least=1, whole=True)
+    check_number("candidates", candidates, least=1, whole=True, group=place)
     if candidates > k // 2:
-        raise InputError(f"hashing.candidates={candidates} must be at most half of hashing.neighbours={k}")
+        raise InputError(f"{place}.candidates={candidates} must be at most half of {place}.neighbours={k}")
     return candidates
 
 
 def nearest_neighbours(
-    descriptors: np.ndarray, k: int, queries: np.ndarray | None = None
+    descriptors: Rows, k: int, queries: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the queries' k nearest other images by Euclidean distance, nearest first.
 
@@ -99,7 +102,7 @@ def nearest_neighbours(
     return distances, rows
 
 
-def _search(queries: np.ndarray, descriptors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _search(queries: np.ndarray, descriptors: Rows, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the squared distances float32 [B, k] and rows int64 [B, k] of what is nearest to [B, D]."""
     squared, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     start = 0
@@ -132,7 +135,7 @@ class TripletSampler:
         distances: float32 [Q, k] Euclidean distances of the queries' neighbours, nearest first.
         rows: int64 [Q, k], which images they are.
         sampling: ``"threshold"`` or ``"uniform"``.
-        quantiles: Of Tp and Tn, in (0, 1).
+        quantiles: Quantiles of all listed distances that give Tp and Tn, in (0, 1).
         candidates: How many of a list come into question on either side.
         queries: int64 [Q], which images the queries are; ``None`` when they are all, in order.
 

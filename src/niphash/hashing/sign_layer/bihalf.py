@@ -15,6 +15,17 @@ class BiHalf(SignNetwork):
 
     method = "bihalf"
 
+    def __init__(
+        self,
+        bits: int,
+        seed: int = 0,
+        weight: float = 6.0,
+        max_epochs: int = 100,
+        batch_size: int = 64,
+        learning_rate: float = 0.001,
+    ) -> None:
+        super().__init__(bits, seed, weight, max_epochs, batch_size, learning_rate)
+
     def loss(self, u: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """See :meth:`SignNetwork.loss`."""
         return cosine_loss(bi_half(u, self.weight), x)

@@ -13,6 +13,17 @@ class GreedyHash(SignNetwork):
 
     method = "greedyhash"
 
+    def __init__(
+        self,
+        bits: int,
+        seed: int = 0,
+        weight: float = 0.1,
+        max_epochs: int = 100,
+        batch_size: int = 64,
+        learning_rate: float = 0.001,
+    ) -> None:
+        super().__init__(bits, seed, weight, max_epochs, batch_size, learning_rate)
+
     def loss(self, u: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """See :meth:`SignNetwork.loss`."""
         return cosine_loss(straight_through_sign(u), x) + self.weight * cubic_gap(u)

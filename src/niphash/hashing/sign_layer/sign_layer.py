@@ -2,17 +2,17 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch.nn import functional as F
 
 from niphash.hashing.checks import check_number
 from niphash.hashing.signs import ProjectionHasher
-from niphash.training.fitting import data_fingerprint, fit_module
+from niphash.training.fit_data import FitData
+from niphash.training.fitting import fit_module
 from niphash.training.rows import fit_moments
+from niphash.training.stage import Stage
 from niphash.training.streams import DescriptorBatches
 from niphash.training.trainer import TrainerFactory
 
@@ -32,20 +32,14 @@ class SignNetwork(ProjectionHasher):
         weight: gamma (bihalf) or alpha (greedyhash): how hard the layer is drawn to its signs.
         max_epochs: Passes over the fit set.
         batch_size: Descriptors a step, at least two to compare.
-        learning_rate: Of Adam.
+        learning_rate: Learning rate of Adam.
     """
 
     #: Names the stage, its checkpoint and its log.
     method: str
 
     def __init__(
-        self,
-        bits: int,
-        seed: int = 0,
-        weight: float = 0.1,
-        max_epochs: int = 100,
-        batch_size: int = 64,
-        learning_rate: float = 0.001,
+        self, bits: int, seed: int, weight: float, max_epochs: int, batch_size: int, learning_rate: float
     ) -> None:
         super().__init__(bits, seed)
         self.weight = check_number("weight", weight, least=0)
@@ -57,68 +51,77 @@ class SignNetwork(ProjectionHasher):
     def loss(self, u: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss of projections u [B, bits] of centred descriptors x [B, D]."""
 
-    def fit(
-        self,
-        descriptors: np.ndarray,
-        pairs: np.ndarray | None = None,
-        trainer: TrainerFactory | None = None,
-        validation: np.ndarray | None = None,
-    ) -> None:
-        """See :meth:`Hasher.fit`; ``pairs`` and ``validation`` are not used."""
-        mean, deviation = fit_moments(descriptors)
+    def fit(self, data: FitData, trainer: TrainerFactory | None = None) -> None:
+        """See :meth:`Hasher.fit`; the pairs are not used."""
+        mean, deviation = fit_moments(data.rows)
         scale = float(np.sqrt(np.mean(np.square(deviation))))
-        stage = SignStage(self.loss, self.method, self.bits, mean, scale, self.learning_rate, self.seed)
-        batches = DescriptorBatches(descriptors, self.batch_size, self.seed)
-        identity = {**self._options(), "data": data_fingerprint(descriptors)}
-        fit_module(stage, batches, trainer, self.method, self.max_epochs, identity)
+        stage = SignStage(
+            self.method,
+            self.loss,
+            bits=self.bits,
+            mean=torch.from_numpy(mean),
+            scale=scale,
+            learning_rate=self.learning_rate,
+            weight=self.weight,
+            seed=self.seed,
+        )
+        batches = DescriptorBatches(data.without_pairs(), self.batch_size, self.seed)
+        fit_module(stage, batches, trainer, self.method, self.max_epochs)
         self.state = {"mean": torch.from_numpy(mean), "projection": stage.projection.detach().clone()}
 
-    def _options(self) -> dict[str, Any]:
-        keys = ("method", "bits", "seed", "weight", "max_epochs", "batch_size", "learning_rate")
-        return {key: getattr(self, key) for key in keys}
 
-
-class SignStage(pl.LightningModule):
-    """Learn a projection [D, bits] by Adam; logs the loss after every epoch.
+class SignStage(Stage):
+    """Learn a projection [D, bits] by Adam; logs ``loss``, and ``val_loss`` of held-out rows, of every epoch.
 
     Args:
+        name: See :class:`Stage`.
         loss: What is made small.
-        name: Prefix of what is logged.
         bits: Length of a code.
-        mean: Of the fit set, float32 [D].
+        mean: Mean of the fit set, float32 [D].
         scale: Overall standard deviation of the fit set.
-        learning_rate: Of Adam.
-        seed: Of the initial weights.
+        learning_rate: Learning rate of Adam.
+        weight: How hard the loss draws the layer to its signs; a hyperparameter to be saved.
+        seed: Seed of the initial weights.
     """
 
     mean: torch.Tensor
 
     def __init__(
         self,
-        loss: Loss,
         name: str,
+        loss: Loss,
+        *,
         bits: int,
-        mean: np.ndarray,
+        mean: torch.Tensor,
         scale: float,
         learning_rate: float,
+        weight: float,
         seed: int,
     ) -> None:
-        super().__init__()
+        options = {"bits": bits, "learning_rate": learning_rate, "weight": weight, "seed": seed}
+        super().__init__(name, options)
         self.loss = loss
-        self.name = name
         self.learning_rate = learning_rate
         self.scale = scale
-        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("mean", mean)
         generator = torch.Generator().manual_seed(seed)
         start = torch.randn(len(mean), bits, generator=generator) / len(mean) ** 0.5
         self.projection = torch.nn.Parameter(start)
 
+    def _loss(self, batch: torch.Tensor) -> torch.Tensor:
+        x = (batch - self.mean) / self.scale
+        return self.loss(x @ self.projection, x)
+
     def training_step(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the loss on descriptors [B, D], B >= 2."""
-        x = (batch - self.mean) / self.scale
-        loss = self.loss(x @ self.projection, x)
-        self.log(f"{self.name}/loss", loss.detach(), on_step=False, on_epoch=True, sync_dist=True)
+        loss = self._loss(batch)
+        self.log_values({"loss": loss.detach()}, {"loss": loss.detach()}, len(batch))
         return loss
+
+    def validation_step(self, batch: torch.Tensor) -> None:
+        """Log the loss on held-out descriptors [B, D], B >= 2."""
+        loss = self._loss(batch)
+        self.log_values({"val_loss": loss}, {"val_loss": loss}, len(batch))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam."""

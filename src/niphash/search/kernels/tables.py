@@ -22,6 +22,7 @@ BUCKETS = 65536
 BLOCK = 128
 #: What the visit of a bucket costs beside its codes (cache misses), in codes of a plain scan.
 VISIT, VISIT_WEIGHTED = 1000, 250
+LISTED = 8192  # patterns of a word that are worth a list; beyond them a scan is cheaper
 EXACT_LEVEL = 2600  # levels of more patterns than these are costed by the average bucket
 AHEAD = 3  # buckets
 UNREACHED = np.int64(1 << 60)
@@ -192,19 +193,56 @@ def _fill_costs(weights, costs):
 
 
 @inner
-def _order_patterns(costs, shift, order, starts):
-    """Sort the patterns of a word by level."""
-    levels = starts.size - 1
+def _count_below(limit, costs, low):
+    """Return how many patterns cost less than ``limit``; ``low`` orders those of the low byte by cost."""
+    total = 0
+    for high in range(0, BUCKETS, 256):
+        begin, end = 0, 256
+        while begin < end:
+            middle = (begin + end) // 2
+            if np.int64(costs[high]) + np.int64(costs[low[middle]]) < limit:
+                begin = middle + 1
+            else:
+                end = middle
+        total += begin
+    return total
+
+
+@inner
+def _order_patterns(costs, shift, most, order, starts):
+    """Sort the cheapest patterns of a word by level, whole levels of ``most`` at most; return how many.
+
+    The cost of a pattern is that of its low byte and that of its high byte, so the cheap ones are found
+    without a look at the others.
+    """
+    low = np.argsort(costs[:256])
+    listed, levels = 0, starts.size - 1
+    end = levels
+    while listed < end:  # the greatest number of levels that fits
+        middle = (listed + end + 1) // 2
+        if _count_below(np.int64(middle) << shift, costs, low) <= most:
+            listed = middle
+        else:
+            end = middle - 1
     starts[:] = 0
-    for pattern in range(BUCKETS):
-        starts[(costs[pattern] >> shift) + 1] += 1
+    limit = np.int64(listed) << shift
+    for high in range(0, BUCKETS, 256):
+        for i in range(256):
+            cost = np.int64(costs[high]) + np.int64(costs[low[i]])
+            if cost >= limit:
+                break
+            starts[(cost >> shift) + 1] += 1
     for level in range(levels):
         starts[level + 1] += starts[level]
     places = starts[:-1].copy()
-    for pattern in range(BUCKETS):
-        level = costs[pattern] >> shift
-        order[places[level]] = u16(pattern)
-        places[level] += 1
+    for high in range(0, BUCKETS, 256):
+        for i in range(256):
+            cost = np.int64(costs[high]) + np.int64(costs[low[i]])
+            if cost >= limit:
+                break
+            order[places[cost >> shift]] = u16(high + low[i])
+            places[cost >> shift] += 1
+    return listed
 
 
 @inner
@@ -224,11 +262,11 @@ def _level_cost(level, word, offsets, order, starts, average, visit, known):
 
 
 @inner
-def _cheapest(done, levels, words, offsets, order, starts, average, visit, known):
-    """Return the table whose next level costs least, and that cost."""
+def _cheapest(done, listed, words, offsets, order, starts, average, visit, known):
+    """Return the table whose next level costs least, and that cost; UNREACHED where no level is left."""
     best, least = -1, UNREACHED
     for j in range(done.size):
-        if done[j] < levels:
+        if done[j] < listed[j]:
             cost = _level_cost(done[j], words[j], offsets[j], order[j], starts[j], average, visit, known[j])
             if cost < least:
                 best, least = j, cost
@@ -248,13 +286,13 @@ def _complete_below(done, levels, shift):
 
 @inner
 def _cost_of_reaching(
-    distance, done, levels, shift, words, offsets, order, starts, average, visit, known, most
+    distance, done, levels, listed, shift, words, offsets, order, starts, average, visit, known, most
 ):
     """Return what it costs to have seen all codes up to ``distance``, or something above ``most``."""
     ahead = done.copy()
     total = np.int64(0)
     while total <= most and _complete_below(ahead, levels, shift) <= distance:
-        table, cost = _cheapest(ahead, levels, words, offsets, order, starts, average, visit, known)
+        table, cost = _cheapest(ahead, listed, words, offsets, order, starts, average, visit, known)
         total += cost
         ahead[table] += 1
     return total
@@ -476,7 +514,8 @@ def search(
     code = np.empty(words, np.uint16)
     values = np.empty(BLOCK, np.uint16)
     histogram = np.empty(4096, np.int64)
-    done = np.empty(tables, np.int64)
+    done, listed = np.empty(tables, np.int64), np.full(tables, levels)
+    patterns = LISTED if share < 1 else BUCKETS
     nearest = np.empty(k, np.int64)
     for q in range(len(queries)):
         query = queries[q]
@@ -492,7 +531,7 @@ def search(
             while dearest >> shift >= levels:
                 shift += 1
             for j in range(tables):
-                _order_patterns(costs[j], shift, order[j], starts[j])
+                listed[j] = _order_patterns(costs[j], shift, patterns, order[j], starts[j])
         for j in range(tables):
             places[j] = np.int64(query[j])
             _rotate(j, query, masks[q], weighted, rest_queries, rest_masks)
@@ -504,7 +543,7 @@ def search(
         most = np.int64(min(share * size, 1e18))
         few = np.int64(0.02 * most)
         plan = _cost_of_reaching(
-            radius, done, levels, shift, places, offsets, order, starts, average, visit, known, few
+            radius, done, levels, listed, shift, places, offsets, order, starts, average, visit, known, few
         )
         if plan > few:  # all within the radius is too much to look at: what does the k-th place cost?
             wanted = k * sample.shape[1] / size
@@ -512,7 +551,19 @@ def search(
                 radius, _expected_distance(query, sample, costs, weighted, wanted, largest, histogram)
             )
             plan = _cost_of_reaching(
-                expected, done, levels, shift, places, offsets, order, starts, average, visit, known, most
+                expected,
+                done,
+                levels,
+                listed,
+                shift,
+                places,
+                offsets,
+                order,
+                starts,
+                average,
+                visit,
+                known,
+                most,
             )
         # A plan that does not pay may still be wrong, where something nearer was stored than the sample
         # shows.
@@ -521,13 +572,14 @@ def search(
             complete = _complete_below(done, levels, shift)
             if nearest[0] < complete:
                 break
-            table, cost = _cheapest(done, levels, places, offsets, order, starts, average, visit, known)
+            table, cost = _cheapest(done, listed, places, offsets, order, starts, average, visit, known)
             if spent + cost > budget:
                 # Now that codes were seen, the question is exact: what does it cost to see all nearer ones?
                 left = _cost_of_reaching(
                     nearest[0],
                     done,
                     levels,
+                    listed,
                     shift,
                     places,
                     offsets,

@@ -1,7 +1,11 @@
+"""Whitening learned from views, against naive loops and NumPy's linear algebra."""
+
 import numpy as np
 import pytest
 
-from niphash.hashing.closed_form import niphash as vw
+from niphash.errors import InputError
+from niphash.training import view_whitening as vw
+from niphash.training.fit_data import FitData
 
 
 @pytest.fixture
@@ -76,3 +80,62 @@ def test_oriented_axes_do_not_depend_on_the_signs_that_they_came_with(rng):
     flipped = axes * rng.choice([-1, 1], 8)
     np.testing.assert_array_equal(vw.oriented(flipped), vw.oriented(axes))
     assert (vw.oriented(axes).max(axis=0) == np.abs(axes).max(axis=0)).all()
+
+
+OPTIONS = {"rank": 100, "shrinkage": 1e-9, "neighbours": 0, "significance": 0.0, "limit": 1000, "seed": 0}
+
+
+def photos_and_views(rng: np.random.Generator, count: int = 60, dim: int = 9) -> FitData:
+    """Return ``count`` photos, then two views of each, which vary more along the later dimensions."""
+    photos = rng.standard_normal((count, dim)) + 4
+    views = [photos + 0.2 * np.arange(1, dim + 1) * rng.standard_normal((count, dim)) for _ in range(2)]
+    pairs = np.stack([np.tile(np.arange(count), 2), np.arange(count, 3 * count)], axis=1)
+    return FitData(np.concatenate([photos, *views]).astype(np.float32), pairs)
+
+
+def test_views_vary_by_one_along_every_axis_and_photos_most_along_the_first(rng):
+    data = photos_and_views(rng)
+    found = vw.fit_view_whitening(data, dim=9, **OPTIONS)
+    within = np.zeros((9, 9))
+    for photo in range(60):
+        shots = data.rows[[photo, photo + 60, photo + 120]].astype(np.float64)
+        for shot in shots:
+            within += np.outer(shot - shots.mean(0), shot - shots.mean(0))
+    within /= np.trace(within)
+    np.testing.assert_allclose(found.axes.T @ within @ found.axes, np.eye(9), atol=1e-3)
+    projected = (data.rows - data.rows.mean(0)) @ found.axes
+    spread = (projected**2).mean(0)
+    assert (np.diff(spread) < 0).all()
+    correlation = projected.T @ projected / len(projected) / np.sqrt(np.outer(spread, spread))
+    np.testing.assert_allclose(correlation, np.eye(9), atol=1e-3)
+    assert (found.groups, found.neighbours) == (60, 0)
+
+
+def test_fewer_axes_are_the_first_ones_and_float16_will_do(rng):
+    data = photos_and_views(rng)
+    whole, part = (vw.fit_view_whitening(data, dim=dim, **OPTIONS).axes for dim in (9, 4))
+    np.testing.assert_allclose(part, whole[:, :4], atol=1e-3)
+    half = FitData(data.rows.astype(np.float16), data.pairs)
+    np.testing.assert_allclose(vw.fit_view_whitening(half, dim=4, **OPTIONS).axes, part, atol=0.2)
+
+
+def test_one_group_has_no_neighbours(rng):
+    data = FitData(rng.standard_normal((4, 5)).astype(np.float32), np.array([[0, 1], [1, 2], [2, 3]]))
+    found = vw.fit_view_whitening(data, dim=5, **OPTIONS | {"neighbours": 8})
+    assert found.axes.shape == (5, 3)
+    assert (found.groups, found.neighbours) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "pairs", "words"),
+    [
+        (np.ones((3, 5)), [[0, 1]], "3 fit descriptors are too few .* give 4 or more"),
+        (np.ones((6, 5)), [[0, 1]], "all fit descriptors are alike"),
+        (np.eye(6), None, "no matching pairs"),
+        (np.where(np.eye(6) > 0, np.nan, 0), [[0, 1]], "NaN"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused(rows, pairs, words):
+    data = FitData(rows.astype(np.float32), None if pairs is None else np.array(pairs))
+    with pytest.raises(InputError, match=words):
+        vw.fit_view_whitening(data, dim=2, **OPTIONS)

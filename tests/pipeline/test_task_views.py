@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from niphash.data.images import as_image_set
 from niphash.errors import InputError
-from niphash.pipeline.rotated_database import DatabasePooling, database_pooling
+from niphash.pipeline.task_views import DatabasePooling, TaskViews
 from tests.photos import real_photos
 
 
@@ -49,5 +48,5 @@ def test_minimum_distance_keeps_every_copy():
     ],
 )
 def test_impossible_values_are_refused(values):
-    with pytest.raises(InputError, match=r"data\.pool"):
-        database_pooling(OmegaConf.create(values))
+    with pytest.raises(InputError, match=r"views\.pool"):
+        TaskViews(**values)

@@ -1,0 +1,306 @@
+"""Codes in a table of ClickHouse, in this process or on a cluster: exact scans by its own bit functions."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+
+from niphash.errors import InputError
+from niphash.search.files import read_index, write_index
+from niphash.search.flat import FlatSegment
+from niphash.search.index import (
+    Explanation,
+    Index,
+    Neighbours,
+    Stats,
+    checked_addition,
+    checked_bits,
+    checked_ids,
+    checked_k,
+    checked_radius,
+)
+from niphash.search.queries import Queries, padded_words
+from niphash.search.segment import SortedIds
+from niphash.search.segmented import State
+
+if TYPE_CHECKING:
+    from niphash.hashing.hasher import DistanceName
+
+#: Ids named in one statement.
+IDS_AT_ONCE = 10_000
+_NONE = np.empty(0, np.int64)
+
+
+class Database(Protocol):
+    """A ClickHouse that statements are sent to; tables come and go as those of pyarrow."""
+
+    def command(self, statement: str) -> None:
+        """Run a statement without a result."""
+
+    def query(self, statement: str) -> Any:
+        """Return the result of a statement."""
+
+    def insert(self, table: str, rows: Any) -> None:
+        """Append rows to a table."""
+
+    def close(self) -> None:
+        """Let go of the database."""
+
+
+class EmbeddedDatabase:
+    """ClickHouse inside this process, by chdb; one folder a process.
+
+    Args:
+        folder: Where it keeps its tables; a temporary one when not given.
+    """
+
+    def __init__(self, folder: Path | str | None = None) -> None:
+        try:
+            from chdb import session
+        except ImportError:
+            raise InputError("index=clickhouse needs chdb; install niphash[clickhouse]") from None
+        try:
+            self._session = session.Session(*([] if folder is None else [str(folder)]))
+        except RuntimeError as error:
+            raise InputError(f"folder={folder}: {_first_line(error)}; one process opens one") from error
+
+    def command(self, statement: str) -> None:
+        """Run a statement without a result."""
+        self._session.query(statement)
+
+    def query(self, statement: str) -> Any:
+        """Return the result of a statement."""
+        import pyarrow
+
+        return pyarrow.ipc.open_file(self._session.query(statement, "Arrow").bytes()).read_all()
+
+    def insert(self, table: str, rows: Any) -> None:
+        """Append rows to a table."""
+        assert rows is not None  # chdb finds the variable by its name
+        self._session.query(f"insert into {table} select * from Python(rows)")
+
+    def close(self) -> None:
+        """End the embedded server."""
+        self._session.close()
+
+
+class ServerDatabase:
+    """A ClickHouse server, by clickhouse-connect.
+
+    Args:
+        url: Such as ``http://user:password@host:8123/database``.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            import clickhouse_connect
+        except ImportError:
+            raise InputError("url needs clickhouse-connect; install niphash[clickhouse]") from None
+        try:
+            self._client = clickhouse_connect.get_client(dsn=url)
+        except Exception as error:
+            raise InputError(f"url={re.sub('//.*@', '//', url)}: no ClickHouse answers there") from error
+
+    def command(self, statement: str) -> None:
+        """Run a statement without a result."""
+        self._client.command(statement)
+
+    def query(self, statement: str) -> Any:
+        """Return the result of a statement."""
+        return self._client.query_arrow(statement)
+
+    def insert(self, table: str, rows: Any) -> None:
+        """Append rows to a table."""
+        self._client.insert_arrow(table, rows)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+class ClickHouseIndex(Index):
+    """A MergeTree of ids and codes, scanned by ``bitHammingDistance``.
+
+    On a cluster create the tables beforehand, a Distributed one over a MergeTree on each shard, and name
+    the first.
+
+    Args:
+        bits: Length of a code, a positive multiple of 8.
+        url: Of a server; not given: ClickHouse in this process.
+        folder: Of the tables of an embedded ClickHouse; a temporary one when not given.
+        table: Name of the table, made if it is missing.
+    """
+
+    def __init__(
+        self, bits: int, url: str | None = None, folder: Path | str | None = None, table: str = "codes"
+    ) -> None:
+        self.bits = checked_bits(bits)
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", table):
+            raise InputError(f"table={table} is no name of a table; use letters, digits and _")
+        self._database: Database = ServerDatabase(url) if url else EmbeddedDatabase(folder)
+        self._table = table if url or "." in table else f"default.{table}"
+        self._database.command(
+            f"create table if not exists {self._table} "
+            f"(id Int64, code FixedString({self.bits // 8})) engine = MergeTree order by id"
+        )
+        last = self._database.query(f"select max(id) as last, count() as n from {self._table}").to_pydict()
+        self._following = last["last"][0] + 1 if last["n"][0] else 0
+
+    def __len__(self) -> int:
+        return int(self._database.query(f"select count() as n from {self._table}")["n"][0].as_py())
+
+    @property
+    def ids(self) -> np.ndarray:
+        """int64 [N], the ids held, ascending."""
+        return self._column(f"select id from {self._table} order by id")
+
+    def add(self, codes: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
+        """Add codes and return their ids; see :meth:`Index.add`."""
+        import pyarrow
+
+        codes, ids = checked_addition(codes, ids, self.bits, self._following)
+        if not len(ids):
+            return ids
+        held = self._held(ids)
+        if len(held):
+            raise InputError(f"id {held[0]} is used twice; give every code its own id")
+        size = pyarrow.binary(self.bits // 8)
+        column = pyarrow.FixedSizeBinaryArray.from_buffers(
+            size, len(codes), [None, pyarrow.py_buffer(codes.tobytes())]
+        )
+        self._database.insert(self._table, pyarrow.table({"id": ids, "code": column}))
+        self._following = max(self._following, int(ids.max()) + 1)
+        return ids
+
+    def remove(self, ids: np.ndarray) -> None:
+        """Remove codes; see :meth:`Index.remove`."""
+        ids = np.unique(checked_ids(ids))
+        missing = np.setdiff1d(ids, self._held(ids))
+        if len(missing):
+            raise InputError(f"id {missing[0]} is not in the index; remove only what was added")
+        for part in _lists(ids):
+            self._database.command(f"delete from {self._table} where id in ({part})")
+
+    def search(
+        self, queries: np.ndarray, k: int, distance: "DistanceName" = "hamming"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the k nearest of each query; see :meth:`Index.search`."""
+        checked, k = Queries.of(queries, distance, self.bits), checked_k(k)
+        distances, ids = np.full((len(checked), k), -1, np.int64), np.full((len(checked), k), -1, np.int64)
+        for query in range(len(checked)):
+            at, found = self._nearest(checked, query, f"limit {k}")
+            distances[query, : len(at)], ids[query, : len(at)] = at, found
+        reported = checked.as_reported(distances)
+        reported[distances < 0] = -1
+        return reported, ids
+
+    def range_search(
+        self,
+        queries: np.ndarray,
+        radius: float,
+        max_results: int | None = None,
+        distance: "DistanceName" = "hamming",
+    ) -> Neighbours:
+        """Return all codes within ``radius`` of each query; see :meth:`Index.range_search`."""
+        checked = Queries.of(queries, distance, self.bits)
+        within = f"where distance <= {checked.as_integers(checked_radius(radius))}"
+        end = "" if max_results is None else f"limit {checked_k(max_results, 'max_results')}"
+        parts = [self._nearest(checked, query, end, within) for query in range(len(checked))]
+        offsets = np.cumsum([0, *(len(at) for at, _ in parts)])
+        distances, ids = (np.concatenate([_NONE, *(part[i] for part in parts)]) for i in (0, 1))
+        return Neighbours(offsets, checked.as_reported(distances), ids)
+
+    def get(self, ids: np.ndarray) -> np.ndarray:
+        """Return the codes of ids; see :meth:`Index.get`."""
+        ids = checked_ids(ids)
+        held: dict[int, bytes] = {}
+        for part in _lists(ids):
+            rows = self._database.query(f"select id, code from {self._table} where id in ({part})")
+            held |= dict(zip(rows["id"].to_pylist(), rows["code"].to_pylist(), strict=True))
+        missing = [number for number in ids.tolist() if number not in held]
+        if missing:
+            raise InputError(f"id {missing[0]} is not in the index; ask for ids that were added")
+        codes = b"".join(held[number] for number in ids.tolist())
+        return np.frombuffer(codes, np.uint8).reshape(len(ids), self.bits // 8).copy()
+
+    def compact(self) -> None:
+        """Merge the parts of the table, which frees what removed codes take."""
+        self._database.command(f"optimize table {self._table} final")
+
+    def stats(self) -> Stats:
+        """Return the size of the index."""
+        count = len(self)
+        return Stats(count, 0, self.bits, 1, count * (8 + self.bits // 8))
+
+    def explain(self, query: np.ndarray, k: int, distance: "DistanceName" = "hamming") -> Explanation:
+        """Say that everything is scanned."""
+        return Explanation(-1, len(self), 0, True)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the codes to a folder; see :meth:`Index.save`."""
+        ids = self.ids
+        segment = FlatSegment.of(self.bits, padded_words(self.get(ids)).T, SortedIds(ids))
+        write_index(
+            Path(folder), type(self).__name__, self.bits, {}, self._following, State((segment,), (_NONE,))
+        )
+
+    @classmethod
+    def open(cls, folder: Path | str, mmap: bool = True) -> Self:
+        """Put the codes that :meth:`save` wrote into an empty table of an embedded ClickHouse."""
+        content = read_index(Path(folder), cls.__name__, mmap)
+        index = cls(content.bits)
+        index._database.command(f"truncate table {index._table}")
+        for segment in content.state.segments:
+            if len(segment):
+                index.add(segment.codes(np.arange(len(segment))), segment.ids[:])
+        index._following = content.following
+        return index
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def _column(self, statement: str) -> np.ndarray:
+        return self._database.query(statement)["id"].to_numpy().astype(np.int64)
+
+    def _held(self, ids: np.ndarray) -> np.ndarray:
+        parts = [
+            self._column(f"select id from {self._table} where id in ({part}) order by id")
+            for part in _lists(ids)
+        ]
+        return np.concatenate([_NONE, *parts])
+
+    def _nearest(
+        self, queries: Queries, query: int, end: str, within: str = ""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return integer distances int64 [n] and ids int64 [n] for one query."""
+        found = self._database.query(
+            f"select id, toInt64({_distance(queries, query)}) as distance from {self._table} {within} "
+            f"order by distance, id {end}"
+        )
+        return found["distance"].to_numpy().astype(np.int64), found["id"].to_numpy().astype(np.int64)
+
+
+def _distance(queries: Queries, query: int) -> str:
+    """Return the SQL of the integer distance between ``code`` and a query."""
+    code = queries.codes[query]
+    if queries.weights is None:
+        return f"bitHammingDistance(code, toFixedString(unhex('{code.tobytes().hex()}'), {len(code)}))"
+    # One lookup a byte: the weight of every pattern of differing bits.
+    tables, values = queries.byte_tables[query][: len(code)], np.arange(256)
+    parts = [
+        f"{table[values ^ byte].tolist()}[reinterpretAsUInt8(substring(code, {i + 1}, 1)) + 1]"
+        for i, (table, byte) in enumerate(zip(tables, code, strict=True))
+    ]
+    return " + ".join(parts)
+
+
+def _lists(ids: np.ndarray) -> Iterator[str]:
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield ", ".join(map(str, ids[start : start + IDS_AT_ONCE].tolist()))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,271 @@
+"""Variants of one run side by side: any choice against any other, over seeds, on every data set of the run.
+
+A claim about a method needs several seeds and an interval over clusters of queries; this is where such
+claims come from: methods against each other (``experiment=methods``), the parts of one (``ablation``), the
+constants of a default (``constants``), growth with the fit set (``fit_size``).
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from niphash.errors import InputError
+from niphash.evaluation.evaluator import Report
+from niphash.evaluation.intervals import bootstrap_interval, ratio_interval
+from niphash.options import check_numbers
+from niphash.pipeline.run import Run
+from niphash.studies.curves import Dot, blank_figure, color, dots
+from niphash.studies.hashed import HashingBench, hashing_benches
+from niphash.studies.measured import check_names, selected
+from niphash.studies.result import StudyResult
+
+log = logging.getLogger(__name__)
+
+Overrides = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one variant reached on one data set: values of each query, meant over the seeds.
+
+    Attributes:
+        values: float64 [Q], NaN for a query without relevant photos.
+        clusters: int64 [Q], see :func:`niphash.evaluation.intervals.query_clusters`.
+        by_seed: The mean of each seed.
+    """
+
+    values: np.ndarray
+    clusters: np.ndarray
+    by_seed: tuple[float, ...]
+
+    @classmethod
+    def of(cls, reports: Sequence[Report], metric: str) -> "Outcome":
+        """Join the reports of several seeds."""
+        values = np.mean([report.per_query[metric] for report in reports], axis=0)
+        return cls(values, reports[0].clusters, tuple(report.means[metric] for report in reports))
+
+    @property
+    def mean(self) -> float:
+        """Mean over queries and seeds."""
+        return float(np.nanmean(self.values))
+
+    def interval(self, seed: int) -> tuple[float, float]:
+        """Return the 95 % interval of the mean over clusters of queries."""
+        counted = np.isfinite(self.values)
+        low, high = bootstrap_interval(self.values[counted, None], self.clusters[counted], seed)[0]
+        return float(low), float(high)
+
+    def ratio(self, reference: "Outcome", seed: int) -> tuple[float, float, float]:
+        """Return mean / mean of ``reference`` and its 95 % interval, paired by query."""
+        counted = np.isfinite(self.values) & np.isfinite(reference.values)
+        pair = self.values[counted, None], reference.values[counted, None]
+        low, high = ratio_interval(*pair, self.clusters[counted], seed)[0]
+        return float(pair[0].mean() / pair[1].mean()), float(low), float(high)
+
+
+#: By data set, then variant: what the code (or, with ``hashing=none``, the float descriptor) reached.
+Outcomes = dict[str, dict[str, Outcome]]
+
+
+def variants(
+    run: Run,
+    variants: Overrides,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    reference: str | None = None,
+    only: Sequence[str] | None = None,
+    metric: str | None = None,
+    queries: int | None = None,
+) -> StudyResult:
+    """Measure variants of a run over several seeds, each beside a reference.
+
+    Args:
+        run: What all variants share; measured on all its data sets (``eval_data``).
+        variants: Overrides of the command line by name; ``hashing=none`` measures the float descriptor.
+        seeds: Seeds of fitting; a variant that draws nothing gives the same number for each.
+        reference: The variant whose mean the others are divided by; the first by default.
+        only: Names of those of ``variants`` to measure; all by default.
+        metric: Of the comparison; the metric of record of each data set by default.
+        queries: So many queries at most, drawn at random.
+
+    Raises:
+        InputError: an override names nothing, a variant cannot be fitted, or an impossible value.
+    """
+    variants = selected(dict(variants), only)
+    reference = next(iter(variants)) if reference is None else reference
+    check_names("study.reference", [reference], variants)
+    check_numbers("seeds", seeds, group="study", least=0, whole=True)
+    outcomes = measure_variants(run, variants, seeds, metric, queries)
+    rows = [
+        {
+            **_columns(data, name, outcome, run.seed),
+            **_ratio_columns(outcome, reference, at[reference], run.seed),
+        }
+        for data, at in outcomes.items()
+        for name, outcome in at.items()
+    ]
+    sentence = "; ".join(_sentence(data, at, reference, run.seed) for data, at in outcomes.items())
+    return StudyResult("variants", rows, _draw(outcomes, reference, run.seed), f"{sentence}.")
+
+
+def fit_size(
+    run: Run,
+    variants: Overrides,
+    sizes: Sequence[int] = (500, 2000, 8000),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    only: Sequence[str] | None = None,
+    metric: str | None = None,
+    queries: int | None = None,
+) -> StudyResult:
+    """Measure variants of a run against the number of fit photos, with the same queries.
+
+    Args:
+        run: See :func:`variants`, as the other arguments.
+        variants: See there.
+        sizes: Numbers of fit photos.
+        seeds: See there.
+        only: See there.
+        metric: See there.
+        queries: See there.
+
+    Raises:
+        InputError: as of :func:`variants`, or there are fewer fit photos than a size.
+    """
+    variants = selected(dict(variants), only)
+    check_numbers("sizes", sizes, group="study", least=2, whole=True)
+    found = {
+        size: measure_variants(run.variant([f"fit.limit={size}"]), variants, seeds, metric, queries)
+        for size in sorted(sizes)
+    }
+    rows = [
+        {"fit_photos": size, **_columns(data, name, outcome, run.seed)}
+        for size, outcomes in found.items()
+        for data, at in outcomes.items()
+        for name, outcome in at.items()
+    ]
+    parts = [
+        f"{data}, {name}: " + ", ".join(f"{found[size][data][name].mean:.3f} ({size})" for size in found)
+        for data in next(iter(found.values()))
+        for name in variants
+    ]
+    sentence = f"Mean over {len(seeds)} seeds against fit photos: {'; '.join(parts)}."
+    return StudyResult("fit_size", rows, _draw_growth(rows), sentence)
+
+
+def measure_variants(
+    run: Run, variants: Overrides, seeds: Sequence[int], metric: str | None, queries: int | None
+) -> Outcomes:
+    """Return what each variant reached on each data set of ``run``.
+
+    Variants that differ in hashing alone share their descriptors.
+
+    Raises:
+        InputError: an override names nothing, or a variant cannot be fitted.
+    """
+    runs = {
+        (name, seed): run.variant([f"seed={seed}", *overrides])
+        for name, overrides in variants.items()
+        for seed in seeds
+    }
+    for one in runs.values():
+        one.hasher.check(one.describer.dim, one.fit.limit or 10**9)  # before any photo is described
+    reports: dict[str, dict[str, list[Report]]] = {}
+    for key, benches in _benches(runs, queries):
+        name, one = key[0], runs[key]
+        hasher = benches[0].fit_hasher(one.hasher) if one.hasher.bits else None
+        for bench in benches:
+            report = bench.float_report() if hasher is None else bench.report(hasher, one.distance)
+            reports.setdefault(bench.name, {}).setdefault(name, []).append(report)
+    return {data: _outcomes(at, metric) for data, at in reports.items()}
+
+
+def _benches(
+    runs: Mapping[tuple[str, int], Run], queries: int | None
+) -> Iterator[tuple[tuple[str, int], list[HashingBench]]]:
+    """Yield the benches of each run; those of one descriptor come one after another and share them."""
+    groups: dict[str, list[tuple[str, int]]] = {}
+    for key, run in runs.items():
+        shared = [run.option(part) for part in ("descriptor", "fit", "seed", "data", "distractors")]
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(key)
+    for number, keys in enumerate(groups.values()):
+        benches = hashing_benches(runs[keys[0]], queries=queries)
+        for key in keys:
+            log.info("descriptor %d of %d: %s, seed %d", number + 1, len(groups), *key)
+            yield key, benches
+
+
+def _outcomes(reports: Mapping[str, list[Report]], metric: str | None) -> dict[str, Outcome]:
+    known = next(iter(reports.values()))[0].means
+    chosen = metric or ("ukb" if "ukb" in known else "mAP")
+    if chosen not in known:
+        raise InputError(f"study.metric={metric}: choose one of {', '.join(known)}")
+    return {name: Outcome.of(found, chosen) for name, found in reports.items()}
+
+
+def _columns(data: str, name: str, outcome: Outcome, seed: int) -> dict[str, Any]:
+    low, high = outcome.interval(seed)
+    return {
+        "data": data,
+        "variant": name,
+        "value": outcome.mean,
+        "low": low,
+        "high": high,
+        "seeds": len(outcome.by_seed),
+        "least_seed": min(outcome.by_seed),
+        "greatest_seed": max(outcome.by_seed),
+        "clusters": len(np.unique(outcome.clusters)),
+    }
+
+
+def _ratio_columns(outcome: Outcome, name: str, reference: Outcome, seed: int) -> dict[str, Any]:
+    ratio, low, high = outcome.ratio(reference, seed)
+    return {"against": name, "ratio": ratio, "ratio_low": low, "ratio_high": high}
+
+
+def _sentence(data: str, at: Mapping[str, Outcome], reference: str, seed: int) -> str:
+    parts = [f"{reference} {at[reference].mean:.3f}"]
+    for name, outcome in at.items():
+        if name != reference:
+            ratio, low, high = outcome.ratio(at[reference], seed)
+            parts.append(f"{name} {outcome.mean:.3f}, {ratio:.3f} [{low:.3f}, {high:.3f}] of it")
+    clusters = len(np.unique(at[reference].clusters))
+    seeds = len(at[reference].by_seed)
+    return f"{data}, {seeds} seeds, {clusters} clusters: {'; '.join(parts)}"
+
+
+def _draw(outcomes: Outcomes, reference: str, seed: int) -> Figure:
+    count = len(next(iter(outcomes.values())))
+    figure = blank_figure(6 * len(outcomes), 1.5 + 0.3 * count)
+    panels = figure.subplots(1, len(outcomes), squeeze=False)[0]
+    for axes, (data, at) in zip(panels, outcomes.items(), strict=True):
+        marks = [Dot(name, *outcome.ratio(at[reference], seed)) for name, outcome in at.items()]
+        dots(axes, marks, f"mean over that of {reference}, 95 % intervals", "")
+        axes.axvline(1, color="black", lw=1, ls=":")
+        axes.set_title(f"{data}: {reference} {at[reference].mean:.3f}", fontsize=10)
+    return figure
+
+
+def _draw_growth(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    data_sets = list(dict.fromkeys(row["data"] for row in rows))
+    figure = blank_figure(6 * len(data_sets), 4.5)
+    panels = figure.subplots(1, len(data_sets), squeeze=False)[0]
+    names = list(dict.fromkeys(row["variant"] for row in rows))
+    for axes, data in zip(panels, data_sets, strict=True):
+        for number, name in enumerate(names):
+            own = [row for row in rows if row["data"] == data and row["variant"] == name]
+            at = [row["fit_photos"] for row in own]
+            axes.plot(at, [row["value"] for row in own], marker="o", ms=4, color=color(number), label=name)
+            ends = ([row["low"] for row in own], [row["high"] for row in own])
+            axes.fill_between(at, *ends, color=color(number), alpha=0.1, linewidth=0)
+        axes.set_xscale("log")
+        axes.set_xticks(at, [str(size) for size in at])
+        axes.minorticks_off()
+        axes.set(xlabel="fit photos", ylabel="mean over seeds and queries, 95 % bands")
+        axes.set_title(data, fontsize=10)
+        axes.grid(alpha=0.3)
+    panels[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
