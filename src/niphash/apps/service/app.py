@@ -206,7 +206,7 @@ def _add_search(app: FastAPI, service: Service) -> None:
         distance: Literal["auto", "hamming", "asymmetric"] = "auto",
         box: Annotated[str | None, Query(description="left,top,right,bottom in pixels")] = None,
     ) -> SearchResult:
-        """Find the photos that look like the one in the body, or like the photo ``id`` of the collection."""
+        """Find the photos that look like the one in the body, or like the photo of an id."""
         reach = Reach(min(k or most, most) if k or within is not None else None, within, distance)
         part = None if box is None else _box(box)
         async with service.bodies.pass_through():
