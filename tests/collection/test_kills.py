@@ -23,4 +23,5 @@ def test_kills_leave_whole_photos_and_the_same_end(kills: int, seed: int, tmp_pa
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["kills"] == kills
+    assert seen["rounds"] > 1
     assert (seen["torn"], seen["wrong"], seen["unlike"]) == (0, 0, 0), seen
