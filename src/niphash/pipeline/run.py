@@ -197,7 +197,13 @@ class Run:
         return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
     def part(self, key: str) -> Any:
-        """Return what the node ``key`` of the configuration stands for, as a partial function."""
+        """Return what the node ``key`` of the configuration stands for, as a partial function.
+
+        Raises:
+            InputError: an option of it that needs a value has none.
+        """
+        for option in sorted(OmegaConf.missing_keys(self._config[key])):
+            raise InputError(f"{option} has no value; give one, {option}=<value>")
         return build(self._config[key], _partial_=True)
 
     def variant(self, overrides: Sequence[str]) -> "Run":
