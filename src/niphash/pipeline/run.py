@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from niphash.config import build, compose, copied, variant
 from niphash.data.dataset import DataSet
 from niphash.data.task import RetrievalTask
+from niphash.data.writing import refuse_file
 from niphash.descriptors.describer import Describer
 from niphash.errors import InputError
 from niphash.evaluation.functional import Ties
@@ -241,6 +242,7 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
     Raises:
         InputError: an option cannot be used; one sentence says which and what it may be.
     """
+    refuse_file(Path(str(cfg.paths.data_dir)), "paths.data_dir")
     if "bits" in cfg:
         check_bits(cfg.bits)
     check_number("seed", cfg.seed, least=0, whole=True, group="")
@@ -249,7 +251,7 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
     distance = check_choice("distance", cfg.distance, get_args(DistanceChoice), group="")
     return Run(
         folder=Path(folder),
-        data_dir=Path(cfg.paths.data_dir),
+        data_dir=Path(str(cfg.paths.data_dir)),
         seed=int(cfg.seed),
         ties=ties,
         distance=distance,
