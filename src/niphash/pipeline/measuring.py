@@ -23,12 +23,15 @@ from niphash.evaluation.metrics import Score
 from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.model import Model
 from niphash.pipeline.fitting import share_a_photo
+from niphash.pipeline.reranking import Gain, candidates, gain, rerank_queries
 from niphash.pipeline.run import Run
 from niphash.pipeline.task_views import DatabasePooling
 from niphash.search.comparison import DistanceChoice, choose_distance, code_distances
 from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
 from niphash.search.index import Index
 from niphash.search.ranking import Ranking, rank
+from niphash.search.rerank.places import rerank_ranking
+from niphash.search.rerank.reranker import Reranker
 from niphash.training.trainer import TrainerFactory
 
 #: Describes the photos that the store lacks and returns the descriptors of all.
@@ -79,7 +82,10 @@ class Measurement:
         task: The task that was measured (unreadable queries left out).
         descriptor: What the float descriptor reached.
         code: What the code reached, ``None`` for ``hashing=none``.
-        rankings: ``{"descriptor": ..., "code": ...}``.
+        rankings: ``{"descriptor": ..., "code": ...}``, and of those that were re-ranked
+            ``{"reranked_descriptor": ..., "reranked_code": ...}``.
+        reranker: What ordered the first results anew, ``None`` for nothing.
+        reranked: ``{"descriptor": ..., "code": ...}``, what that brought; empty without any.
         skipped: ``[{"id": ..., "reason": ...}]`` of the photos that could not be read.
         blank: Number of photos without any local descriptor.
         read: Number of photos described.
@@ -92,6 +98,8 @@ class Measurement:
     descriptor: Report
     code: Report | None
     rankings: dict[str, Ranking]
+    reranker: Reranker | None
+    reranked: dict[str, Gain]
     skipped: list[dict[str, str]]
     blank: int
     read: int
@@ -124,6 +132,7 @@ class Comparison:
         seed: Seed of the bootstrap.
         new_index: Makes the empty index of ``conf/index`` for codes of so many bits.
         metrics: Further metrics by name.
+        reranker: Orders the first results anew; ``None`` for none.
     """
 
     ties: Ties
@@ -132,12 +141,13 @@ class Comparison:
     seed: int
     new_index: Callable[[int], Index]
     metrics: Mapping[str, Score]
+    reranker: Reranker | None = None
 
     @classmethod
     def of(cls, run: Run, model: Model) -> "Comparison":
         """Read the options of a run; a model trained with ``hashing.recenter=index`` asks for it itself."""
         recenter = run.recenter or model.hasher.recenters_on_index
-        return cls(run.ties, run.distance, recenter, run.seed, run.new_index, run.metrics)
+        return cls(run.ties, run.distance, recenter, run.seed, run.new_index, run.metrics, run.new_reranker())
 
 
 def measure(
@@ -189,6 +199,23 @@ def measure(
         with closing(comparison.new_index(model.bits)) as index:
             index.add(codes[0][database.readable], np.flatnonzero(database.readable))
             answers = _ask(index, model.hasher, queries, distance, rankings["code"])
+    spent = {}
+    if comparison.reranker is not None:
+        firsts = {"descriptor": candidates(sources["descriptor"], comparison.reranker.first)}
+        if distance is not None:
+            order = _order_of_ties(len(task.database), comparison)
+            source = _nearest(
+                [
+                    code_distances(model.hasher, queries, c[order], database.readable[order], distance)
+                    for c in codes
+                ]
+            )
+            firsts["code"] = candidates(source, comparison.reranker.first, order)
+        for name, found in firsts.items():
+            reordered, spent[name] = rerank_queries(
+                comparison.reranker, task, queries, database.copies, found
+            )
+            rankings[f"reranked_{name}"] = rerank_ranking(rankings[name], reordered)
     reports = {
         name: evaluate(ranking, task, ties=comparison.ties, seed=comparison.seed, further=comparison.metrics)
         for name, ranking in rankings.items()
@@ -198,6 +225,11 @@ def measure(
         descriptor=reports["descriptor"],
         code=reports.get("code"),
         rankings=rankings,
+        reranker=comparison.reranker,
+        reranked={
+            name: gain(reports[name], reports[f"reranked_{name}"], milliseconds, comparison.seed)
+            for name, milliseconds in spent.items()
+        },
         skipped=skipped,
         blank=of_database.blank + of_queries.blank,
         read=read,
@@ -253,6 +285,13 @@ def _codes(hasher: Hasher, database: _Database, copy: int) -> np.ndarray:
     codes = np.zeros((len(database.readable), hasher.bits // 8), np.uint8)
     codes[database.readable] = hasher.encode(database.readable_rows(copy))
     return codes
+
+
+def _order_of_ties(images: int, comparison: Comparison) -> np.ndarray:
+    """Return int64 [N]: which of equally near images are re-ranked is drawn, but where ties are stable."""
+    if comparison.ties == "stable":
+        return np.arange(images)
+    return np.random.default_rng(comparison.seed).permutation(images)
 
 
 def _ask(

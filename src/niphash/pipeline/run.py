@@ -25,6 +25,7 @@ from niphash.options import check_bits, check_choice, check_number
 from niphash.pipeline.task_views import DatabasePooling, TaskViews
 from niphash.search.comparison import DistanceChoice
 from niphash.search.index import Index
+from niphash.search.rerank.reranker import Reranker
 from niphash.training.trainer import TrainerFactory, check_trainer, with_callbacks
 
 if TYPE_CHECKING:
@@ -141,6 +142,11 @@ class Run:
     def new_index(self, bits: int) -> Index:
         """Return an empty index of ``conf/index`` for codes of ``bits`` bits."""
         return build(self._config.index, bits=bits)
+
+    def new_reranker(self) -> Reranker | None:
+        """Return the re-ranking of ``conf/rerank``, ``None`` for none."""
+        chosen = self._config.get("rerank")
+        return None if not chosen or chosen.first == 0 else build(chosen)
 
     @cached_property
     def metrics(self) -> dict[str, Score]:
