@@ -22,7 +22,7 @@ def conf_dir() -> Path:
 
 
 def build(config: Any, **arguments: Any) -> Any:
-    """Instantiate ``config`` (a node with ``_target_``).
+    """Instantiate ``config`` (a node with ``_target_``); lists and mappings of it become plain ones.
 
     Raises:
         InputError: as raised by the constructor, freed of the wrapping that Hydra puts around it; or an
@@ -33,7 +33,8 @@ def build(config: Any, **arguments: Any) -> Any:
     from omegaconf import MissingMandatoryValue
 
     try:
-        return instantiate(config, **arguments)
+        # by default Hydra would turn a list of dataclass objects into configuration again
+        return instantiate(config, **{"_convert_": "all", **arguments})
     except MissingMandatoryValue as error:
         option = str(error.full_key).removeprefix("descriptor.")
         raise InputError(f"{option} has no value; give one, {option}=<value>") from None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +15,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from niphash.data.images import as_image_set
+from niphash.data.writing import write_whole
 from niphash.descriptors.describer import Describer, DescribeReport
-from niphash.errors import InputError
+from niphash.errors import InputError, writing
 from niphash.hashing.hasher import Hasher
 from niphash.model_parts import PartTable, build_part, check_plain
 from niphash.plain import read_json, read_yaml
 
 #: Of a model folder. 1: the configuration names modules. 2: it names public classes, and ``model.json``
-#: holds the format and the checksums of the other files.
-FORMAT = 2
+#: holds the format and the checksums of the other files. 3: and a checksum of itself.
+FORMAT = 3
 PARTS = ("descriptor", "hashing")
 CONFIG, RECORD = "config.yaml", "model.json"
+OWN_CHECKSUM = "checksum"  # of model.json, in it
 DESCRIBER, HASHER, FIT_SET = "describer.safetensors", "hasher.safetensors", "fit_set.safetensors"
 REMEDY = "train the model again, or copy the whole folder anew"
 
@@ -71,21 +74,48 @@ class Model:
         return self.hasher.encode(self.describe(images))
 
     def save(self, folder: Path | str) -> Path:
-        """Write the model to ``folder`` (made when missing) and return it."""
+        """Write the model to ``folder`` (made when missing) and return it.
+
+        The files are written aside and take their names when all are on the disk, ``model.json`` last; in
+        between the folder holds none, so it is never taken for a model that it is not.
+
+        Raises:
+            InputError: it cannot be written; a model that was there before is still there.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".model.", suffix=".unfinished", dir=folder) as aside:
+                self._write(Path(aside))
+                (folder / RECORD).unlink(missing_ok=True)
+                for name in (*_CHECKED, RECORD):
+                    (Path(aside) / name).replace(folder / name)
+        return folder
+
+    def _write(self, folder: Path) -> None:
         _save_tensors(self.describer.state_dict(), folder / DESCRIBER)
         _save_tensors(self.hasher.state_dict(), folder / HASHER)
         _save_tensors({"checksums": torch.from_numpy(self.fit_checksums)}, folder / FIT_SET)
-        (folder / CONFIG).write_text(yaml.safe_dump(self.config, sort_keys=False))
+        (folder / CONFIG).write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
         self.record["format"] = FORMAT
         self.record["checksums"] = {name: _checksum(folder / name) for name in _CHECKED}
         self.save_record(folder)
-        return folder
 
     def save_record(self, folder: Path | str) -> None:
-        """Write ``model.json`` alone (after the metrics became known)."""
-        (Path(folder) / RECORD).write_text(json.dumps(self.record, indent=2) + "\n")
+        """Write ``model.json`` alone (after the metrics became known).
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        self.record[OWN_CHECKSUM] = record_checksum(self.record)
+        with writing(folder):
+            write_whole(Path(folder) / RECORD, json.dumps(self.record, indent=2) + "\n")
+
+
+def record_checksum(record: dict[str, Any]) -> str:
+    """Return 32 hexadecimal digits over everything in a ``model.json`` but its own checksum."""
+    rest = {key: value for key, value in record.items() if key != OWN_CHECKSUM}
+    return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 _CHECKED = (CONFIG, DESCRIBER, HASHER, FIT_SET)
@@ -131,6 +161,8 @@ def _check_format(record: dict[str, Any], folder: Path) -> None:
         )
     if version == 1:
         return  # had no checksums
+    if (version > 2 or OWN_CHECKSUM in record) and record.get(OWN_CHECKSUM) != record_checksum(record):
+        raise InputError(f"{folder / RECORD}: damaged, or changed by hand; {REMEDY}")
     known = record.get("checksums")
     for name in _CHECKED:
         if not (folder / name).is_file():
@@ -156,7 +188,12 @@ def _without_weights(node: Any) -> Any:
 
 
 def _save_tensors(tensors: dict[str, Any], path: Path) -> None:
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+    try:
+        save_file(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path
+        )
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(None, str(error)) from error
 
 
 def _checksum(path: Path) -> str:

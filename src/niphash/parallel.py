@@ -1,6 +1,9 @@
-"""Work on several images at once, results in order, memory bounded."""
+"""Work on several images at once, results in order, memory bounded; and processes that belong together."""
 
+import multiprocessing
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,3 +43,28 @@ def map_ahead(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def process_rank() -> int:
+    """Return the number of this process among those that torchrun, SLURM or Lightning started; 0 alone."""
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return 0
+
+
+def end_with_parent(every_s: float = 0.5) -> None:
+    """End this process soon after the one that started it, however that ends (``kill -9`` too).
+
+    Args:
+        every_s: Seconds between two looks.
+    """
+    spawned_by = multiprocessing.parent_process()
+    parent = os.getppid() if spawned_by is None else spawned_by.pid
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every_s)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -3,13 +3,13 @@
 import hydra
 from omegaconf import DictConfig
 
-from niphash.apps.session import check_data_choice, choices, run_folder, user_errors
+from niphash.apps.session import check_data_choice, choices, run_folder, run_hydra, user_errors
 from niphash.config import conf_dir
 from niphash.errors import InputError
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="evaluate")
-def main(cfg: DictConfig) -> None:
+def program(cfg: DictConfig) -> None:
     """Evaluate ``model=``, ``ranking=`` or ``compare=``."""
     with user_errors():
         check_data_choice()
@@ -28,6 +28,11 @@ def main(cfg: DictConfig) -> None:
             raise InputError(
                 "name a trained model, model=<run folder>/model (or ranking=<file>, or compare=[a,b])"
             )
+
+
+def main() -> None:
+    """Run the program with the overrides of the command line."""
+    run_hydra(program)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 import hydra
 from omegaconf import DictConfig
 
-from niphash.apps.session import check_data_choice, choices, run_folder, user_errors
+from niphash.apps.session import check_data_choice, choices, run_folder, run_hydra, user_errors
 from niphash.config import conf_dir
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
-def main(cfg: DictConfig) -> None:
+def program(cfg: DictConfig) -> None:
     """Train and measure one model, train a classifier, or answer a question of the papers."""
     with user_errors():
         check_data_choice()
@@ -25,6 +25,11 @@ def main(cfg: DictConfig) -> None:
             from niphash.pipeline.training import train
 
             train(run)
+
+
+def main() -> None:
+    """Run the program with the overrides of the command line."""
+    run_hydra(program)
 
 
 if __name__ == "__main__":

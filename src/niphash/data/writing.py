@@ -4,7 +4,55 @@ import os
 import tempfile
 from pathlib import Path
 
-from niphash.errors import InputError
+from niphash.errors import InputError, writing
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Refuse a folder in which nothing can be written, before any long work; it need not exist yet.
+
+    Args:
+        folder: Where something will be written.
+        option: What the user can set to name another one (``hydra.run.dir``, ``--out``).
+
+    Raises:
+        InputError: a file is in the way, or the folder (or the one it will lie in) takes no new file.
+    """
+    with writing(folder, f"name another folder by {option}"):
+        tempfile.TemporaryFile(dir=_nearest(folder)).close()
+
+
+def check_file(path: Path, option: str) -> None:
+    """Refuse a file that cannot be written, before any long work; its folder must exist.
+
+    Args:
+        path: The file.
+        option: What the user can set to name another one.
+
+    Raises:
+        InputError: it is a folder, or its folder is missing or takes no new file.
+    """
+    with writing(path, f"name another file by {option}"):
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def refuse_file(folder: Path, option: str) -> None:
+    """Refuse a folder where a file is in the way; one that cannot be written may still be read.
+
+    Raises:
+        InputError: it, or a folder above it, is a file.
+    """
+    with writing(folder, f"name another folder by {option}"):
+        if not _nearest(folder).is_dir():
+            raise NotADirectoryError(None, f"{_nearest(folder)} is a file")
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder itself, or what there is of those above it."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def refuse_links(folder: Path, *paths: Path) -> None:

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from niphash.pipeline.reporting import write_json
+from niphash.pipeline.reporting import METRICS, write_json
 from niphash.pipeline.run import Run
 from niphash.training import loggers
 from niphash.training.fitting import fit_module
@@ -23,9 +23,9 @@ def run_classifier(run: Run) -> dict[str, Any]:
         logger.log_hyperparams(run.record)
     fit = partial(fit_module, trainer=run.trainer, name="classifier")
     metrics = train(run_dir=run.folder, fit=fit)
-    write_json(metrics, run.folder / "metrics.json")
-    loggers.close(run.loggers)
     _print(metrics)
+    loggers.close(run.loggers)
+    write_json(metrics, run.folder / METRICS)
     return metrics
 
 

@@ -5,12 +5,13 @@ from typing import Any
 
 from niphash.data.ground_truth.ranked_lists import match_lists, read_holidays_results
 from niphash.descriptors.store.store import DescriptorStore
+from niphash.errors import writing
 from niphash.evaluation import compare
 from niphash.evaluation.compare import PER_QUERY
 from niphash.evaluation.evaluator import evaluate, results_table
 from niphash.model import Model
 from niphash.pipeline.measuring import Comparison, Stopwatch, describe_with, measure
-from niphash.pipeline.reporting import print_table, report_run, run_entry, write_json
+from niphash.pipeline.reporting import METRICS, UNWRITTEN, print_table, report_run, run_entry, write_json
 from niphash.pipeline.run import Run
 from niphash.search.ranking import ranking_from_lists
 
@@ -61,10 +62,11 @@ def evaluate_ranking(run: Run, lists_file: Path | str) -> dict[str, Any]:
         further=run.metrics,
     )
     entry = {"data": task.name, "protocol": task.protocol, "ranking": str(lists_file), **report.to_dict()}
-    write_json(entry, run.folder / "metrics.json")
-    report.write_csv(run.folder / PER_QUERY.format("ranking"), task.queries.ids)
     print_table(results_table({"ranking": report}, title=f"{task.name}: {lists_file}"))
     print(f"protocol: {task.protocol}")
+    with writing(run.folder, UNWRITTEN):
+        report.write_csv(run.folder / PER_QUERY.format("ranking"), task.queries.ids)
+    write_json(entry, run.folder / METRICS)
     return entry
 
 
@@ -85,9 +87,10 @@ def compare_runs(
     run_dir = Path(run_dir)
     comparisons = compare.compare_runs(runs, seed=seed, reference=reference)
     entries = [comparison.to_dict() for comparison in comparisons]
-    write_json(entries, run_dir / "comparison.json")
-    for what in dict.fromkeys(comparison.what for comparison in comparisons):
-        group = [comparison for comparison in comparisons if comparison.what == what]
-        compare.draw_comparisons(group, run_dir / f"compare_{what}.png")
     print_table(compare.comparison_table(comparisons))
+    write_json(entries, run_dir / "comparison.json")
+    with writing(run_dir, UNWRITTEN):
+        for what in dict.fromkeys(comparison.what for comparison in comparisons):
+            group = [comparison for comparison in comparisons if comparison.what == what]
+            compare.draw_comparisons(group, run_dir / f"compare_{what}.png")
     return entries

@@ -2,11 +2,14 @@
 
 import json
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from niphash.data.writing import write_whole
+from niphash.errors import writing
 from niphash.evaluation.compare import PER_QUERY
 from niphash.evaluation.evaluator import results_table
 from niphash.evaluation.ranking_sheet import ranking_sheet, save_sheet
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 log = logging.getLogger(__name__)
+
+METRICS = "metrics.json"
+UNWRITTEN = "the numbers are printed; make room there, or name another folder by hydra.run.dir"
 
 
 def run_entry(
@@ -82,15 +88,23 @@ def _reranked(measurement: Measurement) -> dict[str, Any] | None:
 def report_run(
     entries: list[dict[str, Any]], measurements: list[Measurement], run_dir: Path, loggers: "Sequence[Logger]"
 ) -> None:
-    """Write ``metrics.json``, the per-query CSVs and the pictures, log them, print the table."""
-    write_json(entries[0] if len(entries) == 1 else entries, run_dir / "metrics.json")
+    """Print the tables, write the per-query CSVs, the pictures and, last, ``metrics.json``; log them.
+
+    Raises:
+        InputError: a file cannot be written; everything has been printed before.
+    """
+    for entry, measurement in zip(entries, measurements, strict=True):
+        print_measurement(entry, measurement)
+    sys.stdout.flush()
     for entry, measurement in zip(entries, measurements, strict=True):
         suffix = "" if len(entries) == 1 else f"_{entry['data']}"
-        picture = _write_queries(measurement, run_dir, suffix)
-        print_measurement(entry, measurement)
-        for logger in loggers:
-            logger.log_metrics(_flat(entry))
-            log_picture(logger, f"ranking{suffix}", picture)
+        with writing(run_dir, UNWRITTEN):
+            picture = _write_queries(measurement, run_dir, suffix)
+            for logger in loggers:
+                logger.log_metrics(_flat(entry))
+                log_picture(logger, f"ranking{suffix}", picture)
+    # a run that has it is whole
+    write_json(entries[0] if len(entries) == 1 else entries, run_dir / METRICS)
     print(f"written to {run_dir}")
 
 
@@ -128,9 +142,14 @@ def _blocks(entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write plain values to ``path``, whose folder is made when missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Write plain values to ``path``, whole or not at all; its folder is made when missing.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with writing(path, UNWRITTEN):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def print_table(table: "Table") -> None:

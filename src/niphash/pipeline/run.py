@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from niphash.config import build, compose, copied, variant
 from niphash.data.dataset import DataSet
 from niphash.data.task import RetrievalTask
+from niphash.data.writing import refuse_file
 from niphash.descriptors.describer import Describer
 from niphash.errors import InputError
 from niphash.evaluation.functional import Ties
@@ -203,7 +204,13 @@ class Run:
         return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
     def part(self, key: str) -> Any:
-        """Return what the node ``key`` of the configuration stands for, as a partial function."""
+        """Return what the node ``key`` of the configuration stands for, as a partial function.
+
+        Raises:
+            InputError: an option of it that needs a value has none.
+        """
+        for option in sorted(OmegaConf.missing_keys(self._config[key])):
+            raise InputError(f"{option} has no value; give one, {option}=<value>")
         return build(self._config[key], _partial_=True)
 
     def variant(self, overrides: Sequence[str]) -> "Run":
@@ -241,6 +248,7 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
     Raises:
         InputError: an option cannot be used; one sentence says which and what it may be.
     """
+    refuse_file(Path(str(cfg.paths.data_dir)), "paths.data_dir")
     if "bits" in cfg:
         check_bits(cfg.bits)
     check_number("seed", cfg.seed, least=0, whole=True, group="")
@@ -249,7 +257,7 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
     distance = check_choice("distance", cfg.distance, get_args(DistanceChoice), group="")
     return Run(
         folder=Path(folder),
-        data_dir=Path(cfg.paths.data_dir),
+        data_dir=Path(str(cfg.paths.data_dir)),
         seed=int(cfg.seed),
         ties=ties,
         distance=distance,

@@ -3,6 +3,7 @@
 import logging
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,16 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from niphash import __version__
 from niphash.data.checksums import set_checksum
+from niphash.data.names import portable_name
 from niphash.descriptors.describer import DescribeReport, unreadable
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors
-from niphash.errors import InputError
+from niphash.errors import InputError, writing
 from niphash.model import Model
 from niphash.pipeline.fitting import FitSet, checksums, choose_fit_set, fit_rows, with_views
 from niphash.pipeline.measuring import Comparison, Describe, Stopwatch, describe_with, measure
-from niphash.pipeline.reporting import report_run, run_entry
+from niphash.pipeline.reporting import METRICS, report_run, run_entry
 from niphash.pipeline.run import Run
+from niphash.plain import printable
 from niphash.search.comparison import choose_distance
 from niphash.training import loggers
 
@@ -59,8 +62,7 @@ def train(run: Run) -> list[dict[str, Any]]:
     model = Model(describer, hasher, run.model_config, *_record(run, fit_set))
     # torchrun and SLURM start this whole program once a process
     writes = getattr(rank_zero_only, "rank", 0) == 0
-    if writes:
-        model.save(run.folder / "model")
+    unsaved = _save(model, run.folder) if writes else None
     entries, measurements = [], []
     comparison = Comparison.of(run, model)
     for target, task in zip(run.targets, tasks, strict=True):
@@ -68,11 +70,28 @@ def train(run: Run) -> list[dict[str, Any]]:
         measurements.append(measurement)
         entries.append(run_entry(measurement, model, watch, run.seed, run.ties, run.choices))
     if writes:
-        report_run(entries, measurements, run.folder, run.loggers)
         model.record["metrics"] = entries
-        model.save_record(run.folder / "model")
+        if unsaved is None:
+            model.save_record(run.folder / "model")
+        report_run(entries, measurements, run.folder, run.loggers)
     loggers.close(run.loggers)
+    if unsaved is not None:
+        raise unsaved
     return entries
+
+
+def _save(model: Model, folder: Path) -> InputError | None:
+    """Save the model, or return why it cannot be saved; its numbers are worth having all the same.
+
+    The ``metrics.json`` of an earlier run is no longer true of this folder, and goes.
+    """
+    try:
+        with writing(folder):
+            (folder / METRICS).unlink(missing_ok=True)
+            model.save(folder / "model")
+    except InputError as error:
+        return error
+    return None
 
 
 def _describe_fit_set(describe: Describe, fit_set: FitSet, copies: int, seed: int) -> StoredDescriptors:
@@ -84,7 +103,9 @@ def _describe_fit_set(describe: Describe, fit_set: FitSet, copies: int, seed: in
         why = unreadable(report.skipped, len(fit_set.images))
         raise InputError(f"{why}; give other photos (fit.root)")
     for skipped in report.skipped:
-        log.warning("fit photo skipped: %s (%s)", skipped.image_id, skipped.reason)
+        log.warning("fit photo skipped: %s (%s)", printable(portable_name(skipped.image_id)), skipped.reason)
+    if report.survey is not None:
+        log.info("fit photos: %s", report.summary())
     return StoredDescriptors(parts[0].store, positions)
 
 

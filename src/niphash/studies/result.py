@@ -8,6 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from niphash.errors import writing
+
 
 @dataclass(frozen=True)
 class StudyResult:
@@ -26,13 +28,18 @@ class StudyResult:
     sentence: str
 
     def write(self, run_dir: Path) -> None:
-        """Write ``<name>.csv``, ``<name>.png`` and ``<name>.txt``, and print the sentence."""
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with (run_dir / f"{self.name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        self.figure.savefig(run_dir / f"{self.name}.png", dpi=120)
-        (run_dir / f"{self.name}.txt").write_text(self.sentence + "\n", encoding="utf-8")
+        """Print the sentence, and write ``<name>.csv``, ``<name>.png`` and ``<name>.txt``.
+
+        Raises:
+            InputError: they cannot be written; the sentence has been printed.
+        """
         print(self.sentence)
+        with writing(run_dir, "the result is printed; make room there, or name another folder"):
+            run_dir.mkdir(parents=True, exist_ok=True)
+            with (run_dir / f"{self.name}.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(self.rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(self.rows)
+            self.figure.savefig(run_dir / f"{self.name}.png", dpi=120)
+            (run_dir / f"{self.name}.txt").write_text(self.sentence + "\n", encoding="utf-8")
         print(f"written to {run_dir}")

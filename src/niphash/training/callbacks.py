@@ -1,18 +1,24 @@
 """Callbacks of every learnable stage: its checkpoint, its progress, its metrics, its processes."""
 
 import itertools
+import logging
 import multiprocessing
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from niphash.errors import InputError
+from niphash.errors import InputError, writing
+from niphash.parallel import end_with_parent
 from niphash.progress import track
 from niphash.training.trainer import silence
+
+log = logging.getLogger(__name__)
 
 IDENTITY, FINISHED = "niphash_identity", "niphash_finished"
 
@@ -55,30 +61,64 @@ class EpochCheckpoint(pl.callbacks.Checkpoint):
         self._write(trainer)
 
     def _write(self, trainer: pl.Trainer) -> None:
-        if trainer.is_global_zero:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            part.replace(self.path)
         self.written = time.monotonic()
+        part = self.path.with_suffix(".part")
+        try:
+            with writing(self.path, "make room there, or name another folder by hydra.run.dir"):
+                if trainer.is_global_zero:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    trainer.save_checkpoint(part)
+                except RuntimeError as error:  # what torch.save makes of a full disk
+                    raise OSError(None, str(error).splitlines()[0]) from error
+                if trainer.is_global_zero:
+                    part.replace(self.path)
+        except InputError as error:
+            if trainer.world_size > 1:  # the others wait for it
+                raise
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            log.warning("%s (the training goes on, and begins anew should it be interrupted)", error)
 
 
 class SpawnedProcess(pl.Callback):
-    """What a spawned process needs: silence when it begins, and to leave its group before it exits."""
+    """What a spawned process needs: silence, an end when its parent ends, and to leave its group before."""
 
     def __getstate__(self) -> dict[str, bool]:
         return {"spawned": True}  # an empty state is not restored
 
     def __setstate__(self, state: dict[str, bool]) -> None:
-        """Keep Lightning's advice off the terminal; only a process that is spawned unpickles a callback."""
+        """Prepare the process; only one that is spawned unpickles a callback."""
         silence()
+        end_with_parent()  # else it goes on training and writing after a kill of the run
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Wait for the other processes, then leave; the group's threads abort a process now and then."""
         if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def spawned_errors() -> Iterator[None]:
+    """Let what ended a spawned process end the run as if it had happened here.
+
+    Raises:
+        InputError: as raised there; or the process was ended from outside.
+    """
+    try:
+        yield
+    except ProcessRaisedException as error:
+        kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
+        if kind == f"{InputError.__module__}.{InputError.__name__}":
+            raise InputError(sentence) from error
+        raise
+    except ProcessExitedException as error:
+        how = error.signal_name or f"exit status {error.exit_code}"
+        raise InputError(
+            f"process {error.error_index} of this run was ended ({how}; by a lack of memory, if nobody did); "
+            "start the same command with the same hydra.run.dir again, it goes on"
+        ) from error
 
 
 class MonitorCheck(pl.Callback):

@@ -8,7 +8,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from torch.multiprocessing.spawn import ProcessRaisedException
 
 from niphash.errors import InputError
 from niphash.training.callbacks import (
@@ -18,6 +17,7 @@ from niphash.training.callbacks import (
     MonitorCheck,
     SpawnedProcess,
     StageProgress,
+    spawned_errors,
 )
 from niphash.training.rows import tensors_fingerprint
 from niphash.training.streams import StageBatches
@@ -109,19 +109,12 @@ def _add_callbacks(trainer: Any, name: str, path: Path | None, identity: str) ->
 def _run(trainer: pl.Trainer, module: pl.LightningModule, batches: StageBatches, resume: Path | None) -> None:
     """Fit, and let what ended it be heard: an interrupt, or the error that a user is meant to read."""
     try:
-        trainer.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
+        with spawned_errors():
+            trainer.fit(module, datamodule=batches, ckpt_path=resume, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    except ProcessRaisedException as error:
-        raise _said_by_child(error) from error
-
-
-def _said_by_child(error: ProcessRaisedException) -> Exception:
-    """Return the InputError that ended a spawned process, else the error as it came, with its traceback."""
-    kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
-    return InputError(sentence) if kind == f"{InputError.__module__}.{InputError.__name__}" else error
 
 
 def _read_checkpoint(path: Path, identity: str) -> dict[str, Any]:

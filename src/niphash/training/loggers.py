@@ -102,19 +102,19 @@ def wandb_logger(save_dir: str, offline: bool | None = None, **settings: Any) ->
     settings = {key: value for key, value in settings.items() if value is not None}
     if "tags" in settings:
         settings["tags"] = list(settings["tags"])
+    if offline:
+        settings.setdefault("mode", "offline")  # Lightning sets WANDB_MODE, after wandb has looked there
     return WandbLogger(save_dir=save_dir, offline=offline, **settings)
 
 
 def _wandb_reachable(timeout_s: float = 2.0) -> bool:
-    import wandb
-
-    if not wandb.api.api_key:
-        return False
     try:
         socket.create_connection((WANDB_HOST, 443), timeout=timeout_s).close()
     except OSError:
         return False
-    return True
+    import wandb
+
+    return wandb.login(prompt=False)
 
 
 def log_picture(logger: "Logger", name: str, path: Path) -> None:

@@ -23,6 +23,7 @@ from niphash.descriptors.network.pooling import Mean
 from niphash.errors import InputError
 from niphash.hashing import LSH
 from niphash.model import Model, _checksum, load
+from niphash.training.fit_data import FitData
 from tests.photos import real_photos
 
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx: pip install niphash[onnx]")
@@ -206,7 +207,7 @@ def model_folder(map_file, tmp_path) -> Path:
     moved.write_bytes(map_file.read_bytes())
     cfg = compose([*OVERRIDES, f"backbone.weights={moved}"])
     describer, hasher = build(cfg.descriptor), LSH(8)
-    hasher.fit(describer.describe(as_images()))
+    hasher.fit(FitData(describer.describe(as_images())))
     config = {
         "descriptor": OmegaConf.to_container(cfg.descriptor, resolve=True),
         "hashing": {"_target_": "niphash.hashing.LSH", "bits": 8},

@@ -116,7 +116,7 @@ def test_fit_limit_bounds_the_rows_but_not_the_mean():
 def test_the_codes_are_signs_of_a_random_frame_after_whitening_from_views():
     descriptors, pairs = photos_and_views(seed=1)
     hasher, stage = NIPHash(24, seed=4), ViewWhitening(dim=24)
-    hasher.fit(descriptors, pairs)
+    hasher.fit(FitData(descriptors, pairs))
     stage.fit(FitData(descriptors, pairs))
     frame = np.linalg.qr(np.random.default_rng(4).standard_normal((24, 24)))[0]
     bits = stage(descriptors) @ frame > 0

@@ -1,21 +1,31 @@
 """The descriptor store: described photos on disk, so that a photo is described once."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from niphash.data.images import ImageSet, UnreadableImage
+from niphash.data.writing import check_folder
 from niphash.descriptors.describer import Describer, DescribeReport, Skipped, check_finite
-from niphash.descriptors.store.shards import Shard, open_shard, shard_paths, write_shard
+from niphash.descriptors.store.shards import (
+    DTYPES,
+    DamagedShard,
+    Shard,
+    check_part,
+    open_shard,
+    set_aside,
+    shard_paths,
+    write_shard,
+)
 from niphash.errors import InputError
 from niphash.parallel import map_ahead
 from niphash.progress import track
 
-if TYPE_CHECKING:
-    pass
+log = logging.getLogger(__name__)
 
 #: Descriptors copied at a time when they are read back.
 BLOCK_ROWS = 2048
@@ -106,7 +116,8 @@ class DescriptorStore:
     A store is a folder; what one fitted describer gives lies in its sub-folder ``<fingerprint>``, in shards
     (:mod:`.shards`). A shard appears when it is whole and no two writers choose one name;
     so a kill leaves whole shards only, and several processes write at once without locks. A photo that two of
-    them described is in two shards; the first one counts.
+    them described is in two shards; the first one counts. A shard whose bytes were changed is named in the
+    log, renamed to ``*.damaged``, and costs its photos a new description.
 
     Args:
         root: The store's folder, made when something is first written.
@@ -115,7 +126,7 @@ class DescriptorStore:
         dtype: What is written: ``float32``, or ``float16`` (half the space, 3 decimal digits).
 
     Raises:
-        InputError: a shard is damaged or not one of this describer.
+        InputError: another dtype, or a shard may not be read.
     """
 
     def __init__(self, root: Path | str, fingerprint: str, dim: int, dtype: str = "float32") -> None:
@@ -128,6 +139,10 @@ class DescriptorStore:
         self._keys: list[np.ndarray] = []  # bytes [n] of each shard, until they are indexed
         self._blank: list[np.ndarray] = []  # bool [n] of each shard
         self._rows = 0
+        self._checked: set[int] = set()  # numbers of the shards whose descriptors are those that were written
+        self._damaged: set[int] = set()
+        #: What the shards here hold: ``float32``, ``float16`` or both.
+        self.dtypes: set[str] = set()
         self._sorted = (np.empty(0, "S16"), np.empty(0, np.int64))  # keys, each once, and their positions
         self.refresh()
 
@@ -143,12 +158,20 @@ class DescriptorStore:
         """Take note of the shards that other processes have written since.
 
         Raises:
-            InputError: a shard is damaged or foreign.
+            InputError: a shard may not be read.
         """
         for path in shard_paths(self.folder):
             if path.name not in self._names:
-                with self._open(path, "np") as shard:
-                    self._admit(path, shard.get_tensor("keys"), shard.get_tensor("blank"))
+                try:
+                    with self._open(path, "np") as shard:
+                        check_part(shard, path, "marks")
+                        self.dtypes.add(DTYPES[shard.get_slice("descriptors").get_dtype()])
+                        self._admit(path, shard.get_tensor("keys"), shard.get_tensor("blank"))
+                except DamagedShard as error:
+                    self._set_aside(path, error)
+                except InputError:
+                    if path.exists():  # else another process has just set it aside
+                        raise
 
     def append(self, keys: np.ndarray, descriptors: np.ndarray, blank: np.ndarray | None = None) -> None:
         """Write one shard.
@@ -169,16 +192,54 @@ class DescriptorStore:
             "blank": np.zeros(n, bool) if blank is None else np.ascontiguousarray(blank, bool),
         }
         path = write_shard(self.folder, self.fingerprint, tensors)
+        self._checked.add(len(self._shards))
+        self.dtypes.add(self.dtype.name)
         self._admit(path, tensors["keys"], tensors["blank"])
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """Return int64 [n], where the descriptors of uint8 [n, 16] checksums are; -1 for absent ones."""
-        known, positions = self._index()
+        """Return int64 [n], where the descriptors of uint8 [n, 16] checksums are; -1 for absent ones.
+
+        Every shard is read whole once before a position in it is given away.
+        """
         wanted = as_bytes(keys)
+        positions = self._look_up(wanted)
+        while self._drop_damaged(positions):
+            positions = self._look_up(wanted)
+        return positions
+
+    def _look_up(self, wanted: np.ndarray) -> np.ndarray:
+        known, positions = self._index()
         if not len(known):
             return np.full(len(wanted), -1, np.int64)
         at = np.searchsorted(known, wanted).clip(max=len(known) - 1)
         return np.where(known[at] == wanted, positions[at], -1)
+
+    def _drop_damaged(self, positions: np.ndarray) -> bool:
+        """Tell whether one of the shards that ``positions`` lie in had to be given up."""
+        numbers = set(np.unique(self.shard_of(positions)).tolist()) - {-1} - self._checked
+        for number in sorted(numbers):
+            path = self._shards[number].path
+            try:
+                with self._open(path, "pt") as shard:
+                    check_part(shard, path, "descriptors")
+                self._checked.add(number)
+            except DamagedShard as error:
+                self._damaged.add(number)
+                self._set_aside(path, error)
+        if numbers <= self._checked:
+            return False
+        whole = [shard for number, shard in enumerate(self._shards) if number not in self._damaged]
+        self._sorted, self._keys = (np.empty(0, "S16"), np.empty(0, np.int64)), []
+        for path, start in whole:
+            with self._open(path, "np") as shard:
+                keys = as_bytes(shard.get_tensor("keys"))
+            self._insert(keys, np.arange(start, start + len(keys)))
+        return True
+
+    def _set_aside(self, path: Path, error: DamagedShard) -> None:
+        log.warning("%s; its photos are described again", error)
+        self._names.add(path.name)
+        set_aside(path)
 
     def read(self, positions: np.ndarray) -> np.ndarray:
         """Return float32 [n, D], the descriptors at int64 [n] positions (see :meth:`find`); NaN for -1."""
@@ -204,6 +265,8 @@ class DescriptorStore:
 
     def all(self) -> StoredDescriptors:
         """Return every descriptor here, each photo once, in the order in which they were written."""
+        while self._drop_damaged(self._index()[1]):
+            pass
         return StoredDescriptors(self, np.sort(self._index()[1]))
 
     def _admit(self, path: Path, keys: np.ndarray, blank: np.ndarray) -> None:
@@ -218,13 +281,15 @@ class DescriptorStore:
 
     def _index(self) -> tuple[np.ndarray, np.ndarray]:
         if self._keys:
-            keys, positions = self._sorted
             new = np.concatenate(self._keys)
-            joined = np.concatenate([positions, np.arange(self._rows - len(new), self._rows)])
-            keys, first = np.unique(np.concatenate([keys, new]), return_index=True)
-            self._sorted = (keys, joined[first])
             self._keys = []
+            self._insert(new, np.arange(self._rows - len(new), self._rows))
         return self._sorted
+
+    def _insert(self, new: np.ndarray, at: np.ndarray) -> None:
+        keys, positions = self._sorted
+        keys, first = np.unique(np.concatenate([keys, new]), return_index=True)
+        self._sorted = (keys, np.concatenate([positions, at])[first])
 
 
 def describe_once(
@@ -293,6 +358,7 @@ def _describe(
 
     if not len(rows):
         return failed
+    check_folder(store.folder, "paths.data_dir or --out")
     try:
         for row, descriptor, blank in track(
             describer.photos(images.subset(rows.tolist())), "describe", len(rows)
