@@ -5,8 +5,8 @@ python benchmarks/serve.py [--clients 200] [--seconds 60] [--codes 1000000] [--m
 A collection of ``--codes`` random codes and some real photos is made in a temporary folder and served by a
 process of its own. Reported: answers by status, photos a second and their ratio to describing alone (measured
 before and after, in this process, on as many threads), the latency of a search by code, and the server's
-memory over the run. Without ``--model`` the codes are of a Fisher vector and random hyperplanes, fitted here on
-crops of real photos.
+memory over the run. Without ``--model`` the codes are of a Fisher vector and random hyperplanes, fitted on
+those photos.
 """
 
 import argparse
