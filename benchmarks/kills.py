@@ -160,7 +160,7 @@ def _end(job: Job, folder: Path, way: str, moment: float, rng: random.Random) ->
 
 
 class _Process(NamedTuple):
-    """A run: its id, and the end of a pipe from which what it prints is read (a file would be limited too)."""
+    """A run: its id, and the end of a pipe for what it prints (a file would be limited too)."""
 
     id: int
     printed: int
