@@ -11,7 +11,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import niphash
 from niphash.apps.session import INPUT_ERROR, run_hydra
+from niphash.config import compose
 from niphash.errors import InputError
+from niphash.pipeline.run import assemble
 from tests.apps.test_programs import ROOT
 
 MODEL = ROOT / "tests" / "models" / "fisher_itq"
@@ -72,6 +74,17 @@ def test_the_program_says_it_in_one_line(overrides: list[str], named: str, tmp_p
     assert done.returncode == INPUT_ERROR, done.stderr
     assert done.stderr.startswith(named)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["backbone.limit=abc", "backbone.edge=[1]", "pooling.gaussians={a:1}", "descriptor.batch_size=abc",
+     "views.rotate_query=abc", "data.root=[a]"],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_named_with_its_option(override: str, tmp_path: Path):
+    config = compose(["data=folder", "data.root=photos", override])
+    with pytest.raises(InputError, match=override.partition("=")[0]):
+        assemble(config, tmp_path).describer  # noqa: B018 - built when asked for
 
 
 @pytest.mark.parametrize(
