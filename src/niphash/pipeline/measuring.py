@@ -41,6 +41,10 @@ Describe = Callable[[ImageSet, DescribeReport], StoredDescriptors]
 TOP = 10
 
 
+#: What takes time; ``search`` ranks exhaustively, ``index`` asks ``conf/index``.
+PARTS = ("describe", "fit", "search", "index")
+
+
 @dataclass
 class Stopwatch:
     """Seconds spent on each part of the work."""
