@@ -50,6 +50,11 @@ def build(config: Any, **arguments: Any) -> Any:
         raise
 
 
+def _is_part(value: Any) -> bool:
+    """Tell whether a value is a part of its own, which has options of its own."""
+    return isinstance(value, dict) and "_target_" in value
+
+
 def _misfit(error: Exception, cause: BaseException, config: Any) -> str:
     """Return a sentence on a node whose values are of other types than its class takes."""
     from omegaconf import OmegaConf
@@ -61,7 +66,7 @@ def _misfit(error: Exception, cause: BaseException, config: Any) -> str:
     values = ", ".join(
         f"{name}.{option}={value}"
         for option, value in cast("dict[str, Any]", options).items()
-        if not isinstance(value, dict) and option not in ("_target_", "_partial_") and value is not None
+        if option not in ("_target_", "_partial_") and value is not None and not _is_part(value)
     )
     why = " ".join(str(cause).split()) or type(cause).__name__
     return f"{name}: one of its options has a value of another kind ({why}); look at {values}"

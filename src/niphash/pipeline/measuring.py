@@ -41,8 +41,8 @@ Describe = Callable[[ImageSet, DescribeReport], StoredDescriptors]
 TOP = 10
 
 
-#: What takes time; ``search`` ranks exhaustively, ``index`` asks ``conf/index``.
-PARTS = ("describe", "fit", "search", "index")
+#: What takes time.
+PARTS = ("describe", "fit", "search")
 
 
 @dataclass
@@ -200,7 +200,7 @@ def measure(
         }
     answers = None
     if distance is not None and len(codes) == 1 and "hamming" in model.hasher.distances:
-        with watch.time("index"), closing(comparison.new_index(model.bits)) as index:
+        with watch.time("search"), closing(comparison.new_index(model.bits)) as index:
             index.add(codes[0][database.readable], np.flatnonzero(database.readable))
             answers = _ask(index, model.hasher, queries, distance, rankings["code"])
     spent = {}
