@@ -49,9 +49,7 @@ PARTS = ("describe", "fit", "search")
 class Stopwatch:
     """Seconds spent on each part of the work."""
 
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("describe", "fit", "search", "index"), 0.0)
-    )
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
 
     @contextmanager
     def time(self, part: str) -> Iterator[None]:
