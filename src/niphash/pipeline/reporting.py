@@ -99,6 +99,7 @@ def report_run(
     for entry, measurement in zip(entries, measurements, strict=True):
         suffix = "" if len(entries) == 1 else f"_{entry['data']}"
         with writing(run_dir, UNWRITTEN):
+            run_dir.mkdir(parents=True, exist_ok=True)
             picture = _write_queries(measurement, run_dir, suffix)
             for logger in loggers:
                 logger.log_metrics(_flat(entry))

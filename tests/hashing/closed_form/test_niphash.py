@@ -8,7 +8,7 @@ from niphash.descriptors.stages import ViewWhitening
 from niphash.errors import InputError
 from niphash.hashing.closed_form.itq import ITQ
 from niphash.hashing.closed_form.niphash import NIPHash
-from niphash.hashing.hasher import unpack_bits
+from niphash.hashing.codes import unpack_bits
 from niphash.training.fit_data import FitData
 
 PHOTOS, DIM = 150, 60

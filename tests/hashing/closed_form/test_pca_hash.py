@@ -5,7 +5,7 @@ from niphash.config import build, compose
 from niphash.errors import InputError
 from niphash.hashing.closed_form.itq import ITQ
 from niphash.hashing.closed_form.pca_hash import PCAHash
-from niphash.hashing.hasher import unpack_bits
+from niphash.hashing.codes import unpack_bits
 from niphash.training.fit_data import FitData
 
 
