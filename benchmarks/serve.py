@@ -6,7 +6,7 @@ A collection of ``--codes`` random codes and some real photos is made in a tempo
 process of its own. Reported: answers by status, photos a second and their ratio to describing alone (measured
 before and after, in this process, on as many threads), the latency of a search by code, and the server's
 memory over the run. Without ``--model`` the codes are of a Fisher vector and random hyperplanes, fitted on
-crops of real photos.
+those photos.
 """
 
 import argparse

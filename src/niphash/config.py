@@ -4,6 +4,7 @@ What comes from a command line is trusted and instantiated by Hydra; what comes 
 see :mod:`niphash.model_parts`.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -43,8 +44,32 @@ def build(config: Any, **arguments: Any) -> Any:
         while cause is not None:
             if isinstance(cause, InputError):
                 raise cause from None
+            if cause.__cause__ is None and isinstance(cause, TypeError | ValueError | AttributeError):
+                raise InputError(_misfit(error, cause, config)) from error
             cause = cause.__cause__
         raise
+
+
+def _is_part(value: Any) -> bool:
+    """Tell whether a value is a part of its own, which has options of its own."""
+    return isinstance(value, dict) and "_target_" in value
+
+
+def _misfit(error: Exception, cause: BaseException, config: Any) -> str:
+    """Return a sentence on a node whose values are of other types than its class takes."""
+    from omegaconf import OmegaConf
+
+    key = re.search(r"full_key: (\S+)", str(error))
+    node = OmegaConf.select(config._get_root(), key[1]) if key and OmegaConf.is_config(config) else config
+    name = key[1].removeprefix("descriptor.") if key else "the configuration"
+    options = OmegaConf.to_container(node) if OmegaConf.is_dict(node) else dict(node or {})
+    values = ", ".join(
+        f"{name}.{option}={value}"
+        for option, value in cast("dict[str, Any]", options).items()
+        if option not in ("_target_", "_partial_") and value is not None and not _is_part(value)
+    )
+    why = " ".join(str(cause).split()) or type(cause).__name__
+    return f"{name}: one of its options has a value of another kind ({why}); look at {values}"
 
 
 def compose(overrides: "list[str] | tuple[str, ...]" = (), config_name: str = "train") -> Any:

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,7 +92,8 @@ def _check_values(arguments: list[str], sweep: bool) -> None:
             several = None
         if several is not False:
             value = os.path.expanduser(value)  # noqa: PTH111 - the rest stays as it was written
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            # Hydra takes backslashes for escapes only before a quotation mark
+            escaped = re.sub(r'(\\*)("|$)', lambda end: 2 * end[1] + ('\\"' if end[2] else ""), value)
             what = "a sweep over several values needs -m" if several else "cannot be read as a value"
             raise InputError(f"{argument}: {what}; quote a single one, '{key}=\"{escaped}\"'")
 

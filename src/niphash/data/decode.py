@@ -372,7 +372,7 @@ def _value_range(image: Image.Image) -> tuple[float, float]:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error)
+    text = " ".join(str(error).split())
     if isinstance(error, EOFError) or "truncated" in text.lower():
         return f"is truncated ({text or 'it ends too early'})"
     if isinstance(error, PermissionError):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,9 @@ def _read_checkpoint(path: Path, identity: str) -> dict[str, Any]:
         InputError: it cannot be read, or belongs to another configuration or other data.
     """
     try:
+        with zipfile.ZipFile(path) as zipped:  # PyTorch does not look at the checksums that it writes
+            if (changed := zipped.testzip()) is not None:
+                raise ValueError(f"{changed} was changed")
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         found, now = json.loads(checkpoint[IDENTITY]), json.loads(identity)
         other = sorted(key for key in {*found, *now} if key not in found or found[key] != now.get(key))

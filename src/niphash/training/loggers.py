@@ -1,6 +1,7 @@
 """Experiment loggers: a CSV file that goes on, Weights & Biases that falls back to offline, and pictures."""
 
 import csv
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -12,8 +13,12 @@ from lightning_fabric.loggers.csv_logs import _ExperimentWriter
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
+from niphash.errors import writing
+
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger, WandbLogger
+
+log = logging.getLogger(__name__)
 
 WANDB_HOST = "api.wandb.ai"
 
@@ -48,11 +53,34 @@ class LineWriter(ExperimentWriter):
     Lightning's keeps the columns in memory; processes that are spawned, and later runs, do not know them.
     """
 
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Write the options.
+
+        Raises:
+            InputError: they cannot be written.
+        """
+        with writing(self.log_dir, "make room there, or name another folder by hydra.run.dir"):
+            super().log_hparams(params)
+
     def save(self) -> None:
-        """Append the lines recorded since the last call, under a wider header where they need one."""
+        """Append the lines recorded since the last call, under a wider header where they need one.
+
+        Where they cannot be written they are kept for the next call; no training ends for want of a curve.
+        """
         if not self.metrics:
             return
-        path = Path(self.metrics_file_path)
+        try:
+            self._write(Path(self.metrics_file_path))
+        except OSError as error:
+            if not self._told:
+                log.warning(
+                    "%s: cannot be written (%s); the run goes on", self.metrics_file_path, error.strerror
+                )
+            self._told = True
+
+    _told = False
+
+    def _write(self, path: Path) -> None:
         header = _header(path)
         columns = sorted({*header, *(key for line in self.metrics for key in line)})
         if columns == header:
