@@ -37,6 +37,7 @@ def model(data: list[str], place: Path) -> Model:
 def measured(data: list[str], place: Path, model: Model):
     def measured(*overrides: str) -> dict:
         cfg = compose([*data, *overrides], "evaluate")
+        (place / "run").mkdir(exist_ok=True)
         evaluate_model(assemble(cfg, place / "run"), model)
         return json.loads((place / "run" / "metrics.json").read_text())
 
