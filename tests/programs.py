@@ -68,6 +68,7 @@ def _be_program(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
+    sys.path[:0] = [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
     sys.argv = [str(ROOT / program) if program.endswith(".py") else program, *words]
     try:
         if program == "train.py":

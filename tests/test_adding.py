@@ -3,8 +3,7 @@
 import json
 import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 import niphash
 from niphash.errors import InputError
 from tests.photos import write_objects
+from tests.programs import run_program
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "adding.md").read_text()
@@ -38,22 +38,17 @@ def follow(place: Path, title: str) -> str:
         path.write_text(content)
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join([str(place), str(Path(niphash.__file__).parents[1])]),
         "NIPHASH_DATA": str(place / "data"),
     }
     [commands] = blocks(section, "sh")
-    done = subprocess.run(
-        ["bash", "-ec", commands],
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    printed = ""
+    for command in commands.splitlines():
+        program, *words = shlex.split(command)
+        done = run_program(program, words, place, environment, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        printed += done.stdout
+    return printed
 
 
 def metrics(place: Path) -> dict:

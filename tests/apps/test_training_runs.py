@@ -49,13 +49,18 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(object_folder: Path, tmp_
     two_layers = ("hashing=rbm_stack", "hashing.layers=[24]", "hashing.max_epochs=200")
     command = ("train.py", "data=folder", f"data.root={object_folder}", *RBM, *two_layers)
     run(*command, "hydra.run.dir=unbroken", cwd=tmp_path)
-    environment = {**os.environ, "NIPHASH_DATA": str(tmp_path / "niphash_data")}
-    words = [sys.executable, str(ROOT / command[0]), *command[1:], "hydra.run.dir=resumed"]
+    environment = {
+        **os.environ,
+        "NIPHASH_DATA": str(tmp_path / "niphash_data"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    flag = tmp_path / "in the second layer"
+    pause = f"+callbacks.pause={{_target_: tests.pausing.Pause, flag: '{flag}', stage: layer2, epoch: 20}}"
+    words = [sys.executable, str(ROOT / command[0]), *command[1:], pause, "hydra.run.dir=resumed"]
     with subprocess.Popen(
         words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as started:
-        lines = tmp_path / "resumed" / "csv" / "metrics.csv"
-        while started.poll() is None and not (lines.is_file() and "layer2" in lines.read_text()):
+        while started.poll() is None and not flag.exists():
             time.sleep(0.01)
         started.send_signal(sent)
         _, errors = started.communicate(timeout=120)
