@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from niphash.config import build, compose, conf_dir
 from niphash.errors import InputError
+from niphash.pipeline.run import assemble
 
 CONF = conf_dir()
 
@@ -27,6 +28,7 @@ def test_every_group_is_known_to_this_test():
         "index",
         "logger",
         "pooling",
+        "rerank",
         "trainer",
         "views",
     }
@@ -69,6 +71,13 @@ def test_every_backbone_instantiates_in_its_describer(name: str):
     if name in ("timm", "torchvision"):  # any network of the library
         overrides.append("backbone.name=resnet18")
     assert build(compose(overrides).descriptor).dim > 0
+
+
+@pytest.mark.parametrize("name", choices("hashing"))
+def test_the_debug_options_go_with_every_hashing_method(name: str, tmp_path: Path):
+    run = assemble(compose(["debug=default", f"hashing={name}"]), tmp_path)
+    assert run.hasher.bits in (0, 64)
+    assert run.trainer(max_epochs=1).limit_train_batches == 2
 
 
 @pytest.mark.parametrize("name", ["csv", "tensorboard"])

@@ -11,7 +11,7 @@ from hydra.utils import get_object
 
 from niphash.config import conf_dir
 
-GROUPS = ("hashing", "trainer", "logger", "callbacks")
+GROUPS = ("hashing", "rerank", "trainer", "logger", "callbacks")
 FILES = [path for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
 
 #: Options that a class inherits and does not use.

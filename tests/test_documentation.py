@@ -13,6 +13,7 @@ import torchvision
 
 from tests.data.replicas import make_oxford_replica, make_paris_replica, make_ukbench_replica
 from tests.photos import write_objects
+from tests.programs import run_program
 
 ROOT = Path(__file__).resolve().parents[1]
 #: docs/adding.md has a test of its own.
@@ -47,15 +48,18 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
-def arguments(language: str, command: str) -> list[str]:
+def follow(language: str, command: str, work: Path, environment: dict[str, str]) -> None:
+    """Run a command or a program of a page; it must succeed."""
     if language == "python":
-        return [sys.executable, "-c", command]
-    program, *words = shlex.split(command)
-    if program == "niphash":
-        return [sys.executable, "-m", "niphash.apps.cli", *words]
-    assert program == "python", command
-    script, *overrides = words
-    return [sys.executable, str(ROOT / script), *overrides, *small(script, overrides)]
+        words = [sys.executable, "-c", command]
+        done = subprocess.run(words, cwd=work, env=environment, capture_output=True, text=True, timeout=600)
+    else:
+        program, *words = shlex.split(command)
+        if program == "python":
+            program, *words = words
+            words += small(program, words)
+        done = run_program(program, words, work, environment, timeout=600)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
 def small(script: str, overrides: list[str]) -> list[str]:
@@ -80,11 +84,7 @@ def test_every_command_and_python_block_runs(page: Path, workplace: Path):
     for language, command in steps(page):
         if command.startswith("make "):
             continue  # `make test` is what runs this test; `make train` is python train.py
-        words = arguments(language, command)
-        done = subprocess.run(
-            words, cwd=workplace, env=environment, capture_output=True, text=True, timeout=600
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        follow(language, command, workplace, environment)
 
 
 def test_make_train_runs_the_script():

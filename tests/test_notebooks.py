@@ -1,5 +1,6 @@
 """The notebooks run from top to bottom, and are stored without outputs."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -21,5 +22,13 @@ def test_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NIPHASH_NOTEBOOK", str(tmp_path))
     notebook = nbformat.read(next(p for p in NOTEBOOKS if p.stem == "quickstart"), as_version=4)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(
+        output.get("text", "")
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    )
+    [found] = re.findall(r"(\d) of 5 queries find their object", printed)
+    assert int(found) >= 3  # of 384 photos; chance finds one in thirteen
     assert (tmp_path / "results.png").stat().st_size > 10_000
     assert (tmp_path / "run" / "metrics.json").is_file()

@@ -23,7 +23,7 @@ def conf_dir() -> Path:
 
 
 def build(config: Any, **arguments: Any) -> Any:
-    """Instantiate ``config`` (a node with ``_target_``).
+    """Instantiate ``config`` (a node with ``_target_``); lists and mappings of it become plain ones.
 
     Raises:
         InputError: as raised by the constructor, freed of the wrapping that Hydra puts around it; or an
@@ -34,7 +34,8 @@ def build(config: Any, **arguments: Any) -> Any:
     from omegaconf import MissingMandatoryValue
 
     try:
-        return instantiate(config, **arguments)
+        # by default Hydra would turn a list of dataclass objects into configuration again
+        return instantiate(config, **{"_convert_": "all", **arguments})
     except MissingMandatoryValue as error:
         option = str(error.full_key).removeprefix("descriptor.")
         raise InputError(f"{option} has no value; give one, {option}=<value>") from None
@@ -49,6 +50,11 @@ def build(config: Any, **arguments: Any) -> Any:
         raise
 
 
+def _is_part(value: Any) -> bool:
+    """Tell whether a value is a part of its own, which has options of its own."""
+    return isinstance(value, dict) and "_target_" in value
+
+
 def _misfit(error: Exception, cause: BaseException, config: Any) -> str:
     """Return a sentence on a node whose values are of other types than its class takes."""
     from omegaconf import OmegaConf
@@ -60,7 +66,7 @@ def _misfit(error: Exception, cause: BaseException, config: Any) -> str:
     values = ", ".join(
         f"{name}.{option}={value}"
         for option, value in cast("dict[str, Any]", options).items()
-        if not isinstance(value, dict) and option not in ("_target_", "_partial_") and value is not None
+        if option not in ("_target_", "_partial_") and value is not None and not _is_part(value)
     )
     why = " ".join(str(cause).split()) or type(cause).__name__
     return f"{name}: one of its options has a value of another kind ({why}); look at {values}"

@@ -200,6 +200,19 @@ def test_a_photo_without_local_descriptors_matches_nothing(niphash, index: str, 
     assert done.err == "note: white.png: has no local descriptor, so it matches nothing\n"
 
 
+def test_re_ranking_shows_scores_and_regions(niphash, index: str):
+    photo = "photos/object01/view0.jpg"
+    table = niphash("search", index, photo, "-k", "3", "--rerank", "geometric").lines
+    assert table[0].endswith("score")
+    assert [re.findall(r"object\d+", line)[0] for line in table[1:]] == ["object01"] * 3
+    (answer,) = json.loads(niphash("search", index, photo, "--rerank", "geometric", "--json").out)
+    assert (
+        np.abs(np.array(answer["matches"][0]["region"]) - [[0, 0], [160, 0], [160, 160], [0, 160]]).max() < 2
+    )
+    assert (Path(index) / "features").is_dir()
+    assert "whole" in niphash("check", index).out
+
+
 def test_duplicates_as_table_json_and_page(niphash, index: str):
     shutil.copy("photos/object03/view0.jpg", "photos/object00/<b>same.jpg")
     niphash("index", "photos", "--out", index)

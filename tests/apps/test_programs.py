@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 import torchvision
 
 from tests.model_folders import seal
+from tests.programs import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The real path at a size for tests: a mixture of four Gaussians, layers that train in a second.
@@ -20,8 +20,7 @@ SMALL = ("pooling.gaussians=8", "pooling.local_dim=32", "backbone.limit=300", "h
 
 def run(program: str, *overrides: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "NIPHASH_DATA": str(cwd / "niphash_data"), "COLUMNS": "120"}
-    command = [sys.executable, str(ROOT / program), *overrides]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    done = run_program(program, overrides, cwd, environment)
     assert done.returncode == expect, done.stdout + done.stderr
     return done
 
@@ -188,7 +187,7 @@ def test_what_hashing_cannot_learn_from_ends_in_one_sentence(
         (("hashing=rbm_stack", "hashing.learning_rate=abc"), "hashing.learning_rate=abc"),
         (("hashing=niphash", "fit.views=0"), "no matching pairs"),
         (("hashing=rbm_siamese", "fit.views=-1"), "fit.views=-1"),
-        (("hashing=rbm_siamese", "hashing.layers=[32]", "hashing.margins=[1]"), "hashing.margins=[1.0] must"),
+        (("hashing=rbm_siamese", "hashing.layers=[32]", "hashing.margins=[1]"), "hashing.margins=[1] must"),
         (("hashing=itq", "trainer.devices=0"), "no trainer can be made"),
     ],
 )
@@ -327,8 +326,7 @@ def test_ranked_lists_of_sub_folders_name_paths_and_are_read_back(
 
 def niphash(*words: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "NIPHASH_DATA": str(cwd / "niphash_data"), "COLUMNS": "120"}
-    command = [sys.executable, "-m", "niphash.apps.cli", *words]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    done = run_program("niphash", words, cwd, environment)
     assert done.returncode == expect, done.stdout + done.stderr
     return done
 

@@ -1,6 +1,7 @@
 """Training as a user starts it: several processes, curves, interruption, resuming."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import niphash
 from tests.apps.test_programs import ROOT, SMALL, run
 
 RBM = (*SMALL[:3], "bits=16", "hashing.batch_size=12", "hashing.min_steps=1")
@@ -92,3 +94,58 @@ def test_processes_that_torchrun_starts_write_and_print_once(object_folder: Path
     assert len(logged(tmp_path / "run", "layer1/reconstruction_error")) == 2
     assert len(logged(tmp_path / "run", "folder/code/mAP")) == 1
     assert (tmp_path / "run" / "model" / "hasher.safetensors").is_file()
+
+
+PHASES = (
+    "hashing=rbm_triplet_siamese",
+    "hashing.layers=[24]",
+    "hashing.phases.0.max_epochs=60",
+    "hashing.phases.0.min_steps=1",
+    "hashing.phases.0.batch_size=12",
+    "hashing.phases.1.iterations=200",
+    "hashing.phases.1.neighbours=10",
+    "hashing.phases.2.iterations=100",
+)
+
+
+def test_a_list_of_phases_trains_under_callbacks_of_the_user_and_its_model_loads(
+    object_folder: Path, tmp_path: Path
+):
+    stop = ("callbacks=early_stopping", "callbacks.early_stopping.min_delta=0.01", "hydra.run.dir=run")
+    kept = (
+        "+callbacks.kept._target_=pytorch_lightning.callbacks.ModelCheckpoint",
+        "+callbacks.kept.monitor=loss",
+    )
+    data = ("data=folder", f"data.root={object_folder}", *SMALL[:3], "bits=16")
+    run("train.py", *data, *PHASES, *stop, *kept, cwd=tmp_path)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    stages = ("layer1", "layer2", "siamese", "triplet")
+    assert sorted(path.stem for path in checkpoints.glob("*.ckpt")) == list(stages)
+    for stage in stages:
+        assert len(list((checkpoints / stage).glob("*.ckpt"))) == 1
+    for stage in ("layer1", "layer2"):
+        assert 1 < len(logged(tmp_path / "run", f"{stage}/reconstruction_error")) < 60
+    model = niphash.load(tmp_path / "run")
+    assert [type(phase).__name__ for phase in model.hasher.phases] == [
+        "RBMLayers",
+        "NeighbourTriplets",
+        "SiamesePairs",
+    ]
+    measured = json.loads((tmp_path / "run" / "metrics.json").read_text())["code"]
+    again = ("model=run/model", *data[:2], "hydra.run.dir=again")
+    run("evaluate.py", *again, cwd=tmp_path)
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["code"] == measured
+
+
+def test_a_trainer_option_of_a_stage_is_refused_in_one_sentence(object_folder: Path, tmp_path: Path):
+    done = run(
+        "train.py",
+        "data=folder",
+        f"data.root={object_folder}",
+        "+trainer.max_epochs=3",
+        cwd=tmp_path,
+        expect=2,
+    )
+    sentence = "trainer.max_epochs=3: set hashing.max_epochs, hashing.iterations or classifier.epochs"
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr

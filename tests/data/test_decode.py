@@ -330,7 +330,7 @@ def test_to_rgb_leaves_rgb_alone() -> None:
 
 SEEDS = {
     "jpg": jpeg(PHOTO.resize((24, 16))),
-    **dict.fromkeys(("png", "gif", "webp", "tiff", "bmp", "ppm")),
+    **dict.fromkeys(("png", "gif", "webp", "tiff", "bmp", "ppm", "avif")),
 }
 
 

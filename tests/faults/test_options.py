@@ -1,6 +1,6 @@
 """Options that cannot be used end in one sentence, before any work; nothing that can be quoted is lost."""
 
-import subprocess
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from niphash.apps.session import INPUT_ERROR, run_hydra
 from niphash.config import compose
 from niphash.errors import InputError
 from niphash.pipeline.run import assemble
-from tests.apps.test_programs import ROOT
+from tests.programs import ROOT, run_program
 
 MODEL = ROOT / "tests" / "models" / "fisher_itq"
 
@@ -68,9 +68,7 @@ def test_flags_may_stand_between_overrides(monkeypatch):
 )
 def test_the_program_says_it_in_one_line(overrides: list[str], named: str, tmp_path: Path):
     (tmp_path / "file").touch()
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *overrides], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = run_program("train.py", overrides, tmp_path, os.environ)
     assert done.returncode == INPUT_ERROR, done.stderr
     assert done.stderr.startswith(named)
     assert "Traceback" not in done.stderr

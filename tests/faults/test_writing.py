@@ -2,9 +2,8 @@
 
 import json
 import logging
+import os
 import resource
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from niphash.pipeline.run import assemble
 from niphash.pipeline.training import train
 from niphash.training.loggers import CSVLogger
 from tests.apps.test_programs import ROOT, SMALL
+from tests.programs import run_program
 
 MODEL = ROOT / "tests" / "models" / "fisher_itq"
 #: Largest file, in bytes, while the disk is "full".
@@ -114,8 +114,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path):
     kept = tmp_path / "run" / ".hydra" / "config.yaml"
     kept.write_text(yaml.safe_dump({"seed": 5}))
     lock = claim(tmp_path / "run")
-    command = [sys.executable, str(ROOT / "train.py"), "hydra.run.dir=run", "seed=6"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run_program("train.py", ["hydra.run.dir=run", "seed=6"], tmp_path, os.environ)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "error: run: another run is writing here; wait until it has ended, or choose another hydra.run.dir\n"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from PIL import Image
 from torchvision.models import squeezenet1_0
 from torchvision.transforms.functional import normalize, resize, to_tensor
 
+from niphash.config import build
 from niphash.hashing.hasher import Hasher
 from niphash.training.fit_data import FitData
 
@@ -18,6 +18,12 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = sorted(path.stem for path in (CONF / "hashing").glob("*.yaml"))
 #: What keeps the learnable choices short on 256 photos.
 SHORT = {
+    "rbm_triplet_siamese": [
+        "hashing.phases.0.max_epochs=30",
+        "hashing.phases.1.iterations=200",
+        "hashing.phases.1.neighbours=40",
+        "hashing.phases.2.iterations=200",
+    ],
     "rbm_siamese": ["hashing.iterations=200", "hashing.max_epochs=30"],
     "rbm_triplet": ["hashing.iterations=200", "hashing.max_epochs=30", "hashing.neighbours=40"],
 }
@@ -43,7 +49,7 @@ def configured(choice: str, bits: int) -> Hasher:
     with initialize_config_dir(str(CONF), version_base=None):
         overrides = [f"+hashing={choice}", f"+bits={bits}", "+seed=0", *SHORT.get(choice, [])]
         config = compose(overrides=overrides)
-    return instantiate(config.hashing)
+    return build(config.hashing)
 
 
 def recall_at_4(distances: np.ndarray) -> float:

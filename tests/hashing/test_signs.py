@@ -7,7 +7,7 @@ from niphash.errors import InputError
 from niphash.hashing.closed_form.itq import ITQ
 from niphash.hashing.closed_form.lsh import LSH
 from niphash.hashing.closed_form.pca_sign import PCASign
-from niphash.hashing.hasher import unpack_bits
+from niphash.hashing.codes import unpack_bits
 from niphash.training.fit_data import FitData
 
 METHODS = [ITQ, LSH, PCASign]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from niphash.hashing.hasher import unpack_bits
+from niphash.hashing.codes import unpack_bits
 
 DISTRIBUTIONS = ("clustered", "uniform", "biased", "low_rank", "equal")
 

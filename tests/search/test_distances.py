@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from niphash.errors import InputError
-from niphash.hashing.hasher import pack_bits
+from niphash.hashing.codes import pack_bits
 from niphash.search import distances as module
 from niphash.search.distances import (
     AsymmetricDistances,

@@ -107,6 +107,12 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
     )
     _add_form(command, csv=True)
     command.add_argument("--sheet", metavar="FILE", help="write a picture of the results")
+    command.add_argument(
+        "--rerank",
+        choices=("none", "float", "geometric", "query_expansion"),
+        default="none",
+        help="order the first 50 results anew",
+    )
     _add_distance(command)
     command.set_defaults(run=_search)
 
@@ -217,6 +223,7 @@ def _search(options: argparse.Namespace) -> None:
         box,
         options.form,
         options.sheet,
+        options.rerank,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from niphash.collection.answers import Answer
+from niphash.collection.answers import Answer, Match
 from niphash.collection.changes import Changes
 from niphash.collection.collection import Collection
 from niphash.collection.nearness import Reach
@@ -22,6 +22,8 @@ from niphash.model import load
 from niphash.plain import printable
 from niphash.search.comparison import DistanceChoice
 
+#: Folder in a collection of the local features of its photos.
+FEATURES = "features"
 #: Of a photo, or of a list of names, on standard input.
 LARGEST_INPUT = 2**27
 
@@ -75,6 +77,7 @@ def search(
     box: Box | None,
     form: str,
     sheet: str | None,
+    rerank: str = "none",
 ) -> None:
     """Print for each photo those of the collection that look like it, nearest first.
 
@@ -87,6 +90,7 @@ def search(
         box: Ask with this part of every photo.
         form: ``table``, ``json`` or ``csv``.
         sheet: A picture of the results to write.
+        rerank: How the first results are ordered anew, a name of ``conf/rerank``.
 
     Raises:
         InputError: no photo could be read, or an option means nothing.
@@ -98,7 +102,8 @@ def search(
     with Collection(folder) as collection, tempfile.TemporaryDirectory() as scratch:
         queries = _queries(photos, Path(scratch))
         answers = []
-        for answer in _WRITERS[form](collection.answers(queries, reach, box), len(queries)):
+        found = collection.answers(queries, reach, box, _reranking(collection, rerank))
+        for answer in _WRITERS[form](found, len(queries)):
             if answer.problem is not None and (answer.readable or len(queries) > 1):
                 print(f"{'note' if answer.readable else 'skipped'}: {_sentence(answer)}", file=sys.stderr)
             answers.append(answer if sheet is not None or answer.problem is not None else None)
@@ -145,6 +150,18 @@ def _made(out: str, model_folder: str | None) -> Collection:
     if model is not None:
         collection.check_model(model)
     return collection
+
+
+def _reranking(collection: Collection, name: str) -> Any:
+    """Return how matches are ordered anew; features of photos are kept beside the index."""
+    from niphash.collection.reranking import Reranking
+    from niphash.search.rerank import new_reranker
+
+    reranker = new_reranker(name, collection.folder / FEATURES)
+    if reranker is None:
+        return None
+    store = _store(collection) if reranker.needs_descriptors else None
+    return Reranking(reranker, collection.model.describer, store)
 
 
 def _store(collection: Collection) -> Any:
@@ -214,10 +231,12 @@ def _write_table(answers: Iterable[Answer], count: int) -> Iterator[Answer]:
             if count > 1:
                 print(printable(answer.query))
             if answer.matches:
-                print("  bits        id    photo (=: the query itself)")
+                score = "  score" if answer.matches[0].score is not None else ""
+                print(f"  bits        id    photo (=: the query itself){score}")
             for match in answer.matches:
                 at = f"{match.distance:6d}" if isinstance(match.distance, int) else f"{match.distance:6.2f}"
-                print(f"{at}  {match.id:8d}  {'=' if match.itself else ' '} {printable(str(match.path))}")
+                name = f"{'=' if match.itself else ' '} {printable(str(match.path))}"
+                print(f"{at}  {match.id:8d}  {name}{_score(match)}")
             if not answer.matches:
                 print("nothing within reach")
         yield answer
@@ -263,6 +282,10 @@ def _check_writable(path: str) -> None:
     target = Path(path)
     if target.is_dir() or not target.absolute().parent.is_dir():
         raise InputError(f"{path}: cannot be written; name a file in a folder that exists")
+
+
+def _score(match: Match) -> str:
+    return "" if match.score is None else f"  {match.score:.4g}"
 
 
 def _sentence(answer: Answer) -> str:

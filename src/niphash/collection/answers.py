@@ -13,12 +13,16 @@ class Match(NamedTuple):
         path: Where it is.
         distance: Bits that differ; weighted bits, a float, for ``distance=asymmetric``.
         itself: Whether its content is the query's, byte by byte.
+        score: Of the re-ranking, ``None`` where there is none.
+        region: The query's outline in the photo, four corners in pixels, where the re-ranking found it.
     """
 
     id: int
     path: Path
     distance: float
     itself: bool = False
+    score: float | None = None
+    region: list[list[float]] | None = None
 
 
 #: Said of a photo that matches nothing.
@@ -43,5 +47,10 @@ class Answer:
 
     def as_plain(self) -> dict[str, Any]:
         """Return what JSON can hold."""
-        rows = [{**m._asdict(), "path": str(m.path)} for m in self.matches]
+        rows = [_known({**m._asdict(), "path": str(m.path)}) for m in self.matches]
         return {"query": self.query, "problem": self.problem, "matches": rows}
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what only a re-ranking knows, where there was none."""
+    return {key: value for key, value in row.items() if value is not None}

@@ -29,6 +29,7 @@ from niphash.collection.parts import (
     writer_lock,
 )
 from niphash.collection.places import Finds, Place, photos_below, place
+from niphash.collection.reranking import Reranking
 from niphash.data.images import Box, ImageSet, UnreadableImage, as_image_set
 from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
@@ -207,7 +208,9 @@ class Collection:
             raise InputError(f"{answer.query}: {answer.problem}")
         return list(answer.matches)
 
-    def answers(self, images: ImageSet, reach: Reach, box: Box | None = None) -> Iterator[Answer]:
+    def answers(
+        self, images: ImageSet, reach: Reach, box: Box | None = None, reranking: Reranking | None = None
+    ) -> Iterator[Answer]:
         """Yield for each photo, in order, what looks like it.
 
         A photo that cannot be read, or has no local descriptor, is answered by its problem.
@@ -216,6 +219,7 @@ class Collection:
             images: The queries.
             reach: How much is wanted.
             box: Ask with this part of every photo.
+            reranking: How the first matches are ordered anew; ``None`` leaves them as they are.
         """
         reach.check()
         choose_distance(self.model.hasher, reach.distance)
@@ -227,19 +231,24 @@ class Collection:
         for row, found, blank in described:
             waiting.append((row, found.reason if isinstance(found, Skipped) else BLANK if blank else found))
             if len(waiting) == QUERIES or row == len(queries) - 1:
-                yield from self._answers(images, waiting, reach)
+                yield from self._answers(queries, waiting, reach, reranking)
                 waiting.clear()
 
-    def answer_for(self, number: int, reach: Reach, box: Box | None = None) -> Answer:
+    def answer_for(
+        self, number: int, reach: Reach, box: Box | None = None, reranking: Reranking | None = None
+    ) -> Answer:
         """Return what looks like a photo of the collection, by its code alone where that suffices.
+
+        Arguments as of :meth:`answers`.
 
         Raises:
             InputError: the collection does not hold the photo; or an option means nothing.
         """
         entry = self.entry(number)
         path = self.location(entry)
-        if box is not None or choose_distance(self.model.hasher, reach.distance) != "hamming":
-            (answer,) = self.answers(ImageSet((str(path),), (path,)), reach, box)
+        by_code = box is None and reranking is None
+        if not by_code or choose_distance(self.model.hasher, reach.distance) != "hamming":
+            (answer,) = self.answers(ImageSet((str(path),), (path,)), reach, box, reranking)
             return answer
         reach.check()
         if not entry.coded:
@@ -416,19 +425,26 @@ class Collection:
                     self._codes = self._roots = None
 
     def _answers(
-        self, images: ImageSet, rows: list[tuple[int, np.ndarray | str]], reach: Reach
+        self,
+        images: ImageSet,
+        rows: list[tuple[int, np.ndarray | str]],
+        reach: Reach,
+        reranking: Reranking | None,
     ) -> Iterator[Answer]:
+        wanted = reach if reranking is None else reranking.candidates(reach)
         described = [found for _, found in rows if not isinstance(found, str)]
         near: Iterator[Near] = iter(())
         if described:
             near = iter(
-                near_descriptors(self.codes, self.model.hasher, np.stack(described), reach, self._extra())
+                near_descriptors(self.codes, self.model.hasher, np.stack(described), wanted, self._extra())
             )
         for row, found in rows:
             if isinstance(found, str):
                 yield Answer(images.ids[row], problem=found, readable=found == BLANK)
             else:
-                matches = self._matches(next(near), _checksum(images, row), reach.most)
+                matches = self._matches(next(near), _checksum(images, row), wanted.most)
+                if reranking is not None:
+                    matches = reranking.order(images.subset([row]), found, matches)[: reach.most]
                 yield Answer(images.ids[row], matches)
 
     def _matches(self, near: Near, checksum: bytes | None, most: int | None) -> tuple[Match, ...]:

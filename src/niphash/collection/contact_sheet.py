@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from niphash.collection.answers import Answer
+from niphash.collection.answers import Answer, Match
 from niphash.collection.thumbnails import thumbnail
 from niphash.data.decode import UnreadableImage
 from niphash.data.images import Box, read_image
+from niphash.search.rerank.regions import draw_region
 
 CELL, CAPTION, GAP = 180, 20, 8
 #: Of a sheet; a JPEG has at most 65535 pixels a side.
@@ -35,7 +37,7 @@ def contact_sheet(
         _paste(sheet, _query_picture(query, box), (GAP, top), answer.problem or "query", _MARK)
         for column, match in enumerate(answer.matches[:MOST_MATCHES], start=1):
             caption = f"{match.distance:.4g}{' = query' if match.itself else ''}"
-            _paste(sheet, _picture(match.path), (GAP + column * step[0], top), caption, _INK)
+            _paste(sheet, _match_picture(match), (GAP + column * step[0], top), caption, _INK)
     return sheet
 
 
@@ -53,6 +55,18 @@ def _query_picture(query: Path | Image.Image, box: Box | None) -> Image.Image | 
             max(0, min(side - 1, edge * scale)) for edge, side in zip(box, picture.size * 2, strict=True)
         ]
         ImageDraw.Draw(picture).rectangle(edges, outline=_MARK, width=2)
+    return picture
+
+
+def _match_picture(match: Match) -> Image.Image | None:
+    """Return a match with the query's outline in it where a re-ranking found that."""
+    if match.region is None:
+        return _picture(match.path)
+    try:
+        picture = draw_region(read_image(match.path, "match"), np.array(match.region))
+    except UnreadableImage:
+        return None
+    picture.thumbnail((CELL, CELL))
     return picture
 
 

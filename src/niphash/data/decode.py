@@ -36,6 +36,8 @@ from PIL import (
     features,
 )
 
+#: Raised with every change of what pixels a picture gives: part of the fingerprint of whatever describes it.
+READING = 2
 #: Pictures with more pixels are refused before they are decoded.
 MAX_PIXELS = 2**27
 #: Pictures with more pixels are averaged down to at most so many; descriptors look at far fewer.
@@ -301,8 +303,8 @@ def _squares(width: int, height: int) -> tuple[int, int]:
     """Return over how many pixels across and down a picture is averaged: equally many unless it is thin."""
     side = math.ceil(math.sqrt(width * height / FULL_PIXELS)) if width * height > FULL_PIXELS else 1
     across, down = min(side, width), min(side, height)
-    across = max(across, math.ceil(width * (height // down) / FULL_PIXELS))
-    return across, max(down, math.ceil(height * (width // across) / FULL_PIXELS))
+    across = min(width, max(across, math.ceil(width * (height // down) / FULL_PIXELS)))
+    return across, min(height, max(down, math.ceil(height * (width // across) / FULL_PIXELS)))
 
 
 def _stored_box(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from niphash.data.checksums import combined, content_checksum
 from niphash.data.decode import Box, UnreadableImage, pixel_box, read_photo, upright_rgb
-from niphash.data.survey import Survey, look_through
+from niphash.data.survey import Survey, look_through, user_path
 from niphash.errors import InputError
 
 __all__ = [
@@ -139,7 +139,7 @@ class ImageSet:
         Raises:
             InputError: ``root`` does not exist, is no folder, or holds no photo.
         """
-        root = Path(root)
+        root = user_path(root)
         if not root.is_dir():
             raise InputError(f"{root}: no such folder; name a folder that holds photos")
         paths, survey = look_through(root, known)

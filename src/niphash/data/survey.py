@@ -92,6 +92,11 @@ def kind_of(reason: str) -> str:
     return text if "(install" in text else text.partition(" (")[0].partition(", ")[0]
 
 
+def user_path(text: Path | str) -> Path:
+    """Return the path that a user wrote; a ``~`` that the shell left alone becomes the home folder."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails for a user it does not know
+
+
 def look_through(root: Path, known: Iterable[str] = ()) -> tuple[list[Path], Survey]:
     """Return the photos below ``root``, ordered by path, and the survey of everything there.
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from niphash.data.decode import READING
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.data.survey import Survey
 from niphash.errors import InputError
@@ -190,7 +191,8 @@ def fingerprint(
         state: Fitted or learned tensors, as of ``state_dict()``.
         libraries: Names of the distributions whose version may change the output.
     """
-    head = {"config": config, "versions": {name: version(name) for name in ("niphash", *libraries)}}
+    versions = {name: version(name) for name in ("niphash", *libraries)}
+    head = {"config": config, "versions": versions, "reading": READING}
     digest = hashlib.blake2b(json.dumps(head, sort_keys=True).encode(), digest_size=16)
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

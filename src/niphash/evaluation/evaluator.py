@@ -119,7 +119,7 @@ def evaluate(
 
     clusters = QueryClusters(**spread)
     clusters.update(numbers, query_photos(truth))
-    report = Report({}, {}, {}, clusters.compute().cpu().numpy(), {}, ties, convention)
+    report = Report({}, {}, {}, clusters.compute().cpu().numpy().reshape(-1), {}, ties, convention)
     for suffix, relevance in variants.items():
         groups = tie_groups(ranking, relevance, ties)
         metrics = _metrics(convention, depth, revisited=len(variants) > 1, **spread)

@@ -113,7 +113,7 @@ def ratio_interval(
         return np.full((first.shape[1], 2), np.nan)
     tail = stats.norm.cdf(np.sqrt(count / (count - 1)) * stats.t.ppf((1 - confidence) / 2, count - 1))
     # scipy.stats.bootstrap gives the same, but gathers every draw of every column; a product of matrices over
-    # the number of times that each cluster is drawn takes a thirtieth of its time.
+    # the number of times that each cluster is drawn takes a third to a half of its time.
     sums = np.concatenate([_sums(values, cluster) for values in (first, second)], axis=1)  # [C, 2 M]
     rng = np.random.default_rng(seed)
     drawn = np.concatenate([_draws(rng, count, rows) @ sums for rows in _parts(resamples)])  # [R, 2 M]

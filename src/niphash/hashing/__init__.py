@@ -3,7 +3,8 @@
 from niphash.lazy import exports
 
 _CONTRACTS = {
-    "hasher": ("Hasher", "pack_bits", "unpack_bits"),  # what every method offers
+    "codes": ("pack_bits", "unpack_bits"),  # bits in bytes
+    "hasher": ("Hasher",),  # what every method offers
     "rbm.phase": ("Phase",),  # what trains a network, one of a list
     "signs": ("SignHasher", "ClosedFormHasher", "ClosedFormProjection"),  # bases: bits are signs
 }

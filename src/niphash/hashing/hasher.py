@@ -11,17 +11,6 @@ from niphash.training.fit_data import FitData
 from niphash.training.rows import Rows
 from niphash.training.trainer import TrainerFactory
 
-
-def pack_bits(bits: np.ndarray) -> np.ndarray:
-    """Pack [N, bits], where non-zero is a one, to uint8 [N, bits // 8]."""
-    return np.packbits(np.asarray(bits) != 0, axis=1, bitorder="little")
-
-
-def unpack_bits(codes: np.ndarray) -> np.ndarray:
-    """Unpack uint8 [N, bits // 8] to uint8 [N, bits] of zeros and ones."""
-    return np.unpackbits(np.asarray(codes, np.uint8), axis=1, bitorder="little")
-
-
 #: ``"hamming"``: bits that differ. ``"asymmetric"``: the query is not rounded to bits, the database is.
 DistanceName = Literal["hamming", "asymmetric"]
 

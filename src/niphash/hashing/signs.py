@@ -8,7 +8,8 @@ import torch
 
 from niphash.errors import InputError
 from niphash.hashing.checks import check_bits, check_number, check_shape
-from niphash.hashing.hasher import DistanceName, Hasher, pack_bits
+from niphash.hashing.codes import pack_bits
+from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.training.fit_data import FitData
 from niphash.training.rows import Rows, blocks, fit_mean, sample_rows
 from niphash.training.trainer import TrainerFactory

@@ -23,12 +23,15 @@ from niphash.evaluation.metrics import Score
 from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.model import Model
 from niphash.pipeline.fitting import share_a_photo
+from niphash.pipeline.reranking import Gain, candidates, gain, rerank_queries
 from niphash.pipeline.run import Run
 from niphash.pipeline.task_views import DatabasePooling
 from niphash.search.comparison import DistanceChoice, choose_distance, code_distances
 from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
 from niphash.search.index import Index
 from niphash.search.ranking import Ranking, rank
+from niphash.search.rerank.places import rerank_ranking
+from niphash.search.rerank.reranker import Reranker
 from niphash.training.trainer import TrainerFactory
 
 #: Describes the photos that the store lacks and returns the descriptors of all.
@@ -38,11 +41,15 @@ Describe = Callable[[ImageSet, DescribeReport], StoredDescriptors]
 TOP = 10
 
 
+#: What takes time.
+PARTS = ("describe", "fit", "search")
+
+
 @dataclass
 class Stopwatch:
     """Seconds spent on each part of the work."""
 
-    seconds: dict[str, float] = field(default_factory=lambda: {"describe": 0.0, "fit": 0.0, "search": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
 
     @contextmanager
     def time(self, part: str) -> Iterator[None]:
@@ -62,13 +69,11 @@ class IndexAnswers:
         kind: Name of the index's class.
         codes: Number of codes that it holds.
         differing: Number of queries whose nearest photos by the index are others.
-        seconds: Of the searches, all queries.
     """
 
     kind: str
     codes: int
     differing: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,10 @@ class Measurement:
         task: The task that was measured (unreadable queries left out).
         descriptor: What the float descriptor reached.
         code: What the code reached, ``None`` for ``hashing=none``.
-        rankings: ``{"descriptor": ..., "code": ...}``.
+        rankings: ``{"descriptor": ..., "code": ...}``, and of those that were re-ranked
+            ``{"reranked_descriptor": ..., "reranked_code": ...}``.
+        reranker: What ordered the first results anew, ``None`` for nothing.
+        reranked: ``{"descriptor": ..., "code": ...}``, what that brought; empty without any.
         skipped: ``[{"id": ..., "reason": ...}]`` of the photos that could not be read.
         blank: Number of photos without any local descriptor.
         read: Number of photos described.
@@ -92,6 +100,8 @@ class Measurement:
     descriptor: Report
     code: Report | None
     rankings: dict[str, Ranking]
+    reranker: Reranker | None
+    reranked: dict[str, Gain]
     skipped: list[dict[str, str]]
     blank: int
     read: int
@@ -124,6 +134,7 @@ class Comparison:
         seed: Seed of the bootstrap.
         new_index: Makes the empty index of ``conf/index`` for codes of so many bits.
         metrics: Further metrics by name.
+        reranker: Orders the first results anew; ``None`` for none.
     """
 
     ties: Ties
@@ -132,12 +143,13 @@ class Comparison:
     seed: int
     new_index: Callable[[int], Index]
     metrics: Mapping[str, Score]
+    reranker: Reranker | None = None
 
     @classmethod
     def of(cls, run: Run, model: Model) -> "Comparison":
         """Read the options of a run; a model trained with ``hashing.recenter=index`` asks for it itself."""
         recenter = run.recenter or model.hasher.recenters_on_index
-        return cls(run.ties, run.distance, recenter, run.seed, run.new_index, run.metrics)
+        return cls(run.ties, run.distance, recenter, run.seed, run.new_index, run.metrics, run.new_reranker())
 
 
 def measure(
@@ -186,9 +198,26 @@ def measure(
         }
     answers = None
     if distance is not None and len(codes) == 1 and "hamming" in model.hasher.distances:
-        with closing(comparison.new_index(model.bits)) as index:
+        with watch.time("search"), closing(comparison.new_index(model.bits)) as index:
             index.add(codes[0][database.readable], np.flatnonzero(database.readable))
             answers = _ask(index, model.hasher, queries, distance, rankings["code"])
+    spent = {}
+    if comparison.reranker is not None:
+        firsts = {"descriptor": candidates(sources["descriptor"], comparison.reranker.first)}
+        if distance is not None:
+            order = _order_of_ties(len(task.database), comparison)
+            source = _nearest(
+                [
+                    code_distances(model.hasher, queries, c[order], database.readable[order], distance)
+                    for c in codes
+                ]
+            )
+            firsts["code"] = candidates(source, comparison.reranker.first, order)
+        for name, found in firsts.items():
+            reordered, spent[name] = rerank_queries(
+                comparison.reranker, task, queries, database.copies, found
+            )
+            rankings[f"reranked_{name}"] = rerank_ranking(rankings[name], reordered)
     reports = {
         name: evaluate(ranking, task, ties=comparison.ties, seed=comparison.seed, further=comparison.metrics)
         for name, ranking in rankings.items()
@@ -198,6 +227,11 @@ def measure(
         descriptor=reports["descriptor"],
         code=reports.get("code"),
         rankings=rankings,
+        reranker=comparison.reranker,
+        reranked={
+            name: gain(reports[name], reports[f"reranked_{name}"], milliseconds, comparison.seed)
+            for name, milliseconds in spent.items()
+        },
         skipped=skipped,
         blank=of_database.blank + of_queries.blank,
         read=read,
@@ -255,17 +289,22 @@ def _codes(hasher: Hasher, database: _Database, copy: int) -> np.ndarray:
     return codes
 
 
+def _order_of_ties(images: int, comparison: Comparison) -> np.ndarray:
+    """Return int64 [N]: which of equally near images are re-ranked is drawn, but where ties are stable."""
+    if comparison.ties == "stable":
+        return np.arange(images)
+    return np.random.default_rng(comparison.seed).permutation(images)
+
+
 def _ask(
     index: Index, hasher: Hasher, queries: np.ndarray, distance: DistanceName, ranking: Ranking
 ) -> IndexAnswers:
     """Ask ``index`` for the nearest photos of described queries [Q, D], and compare with the ranking."""
-    start = time.perf_counter()
     by_hamming = distance == "hamming"
     asked = hasher.encode(queries) if by_hamming else cast(np.ndarray, hasher.project(queries))
     _, ids = index.search(asked, ranking.ids.shape[1], distance)
-    seconds = time.perf_counter() - start
     differing = int((ids != ranking.ids).any(axis=1).sum())
-    return IndexAnswers(type(index).__name__, len(index), differing, seconds)
+    return IndexAnswers(type(index).__name__, len(index), differing)
 
 
 def _nearest(sources: Sequence[Distances]) -> Distances:

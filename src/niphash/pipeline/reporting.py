@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,7 @@ def run_entry(
         "index": None if measurement.index is None else asdict(measurement.index),
         "descriptor": measurement.descriptor.to_dict(),
         "code": None if measurement.code is None else measurement.code.to_dict(),
+        "reranked": _reranked(measurement),
         "images": {
             "read": measurement.read,
             "skipped": len(measurement.skipped),
@@ -70,6 +71,17 @@ def run_entry(
         "fit_set": model.record.get("fit_set"),
         "notes": list(task.notes),
         "seconds": {part: round(seconds, 3) for part, seconds in watch.seconds.items()},
+    }
+
+
+def _reranked(measurement: Measurement) -> dict[str, Any] | None:
+    """Return what re-ranking brought to ``descriptor`` and ``code``, ``None`` where nothing was re-ranked."""
+    if measurement.reranker is None:
+        return None
+    return {
+        "by": type(measurement.reranker).__name__,
+        "first": measurement.reranker.first,
+        **{name: gain.to_dict() for name, gain in measurement.reranked.items()},
     }
 
 
@@ -87,6 +99,7 @@ def report_run(
     for entry, measurement in zip(entries, measurements, strict=True):
         suffix = "" if len(entries) == 1 else f"_{entry['data']}"
         with writing(run_dir, UNWRITTEN):
+            run_dir.mkdir(parents=True, exist_ok=True)
             picture = _write_queries(measurement, run_dir, suffix)
             for logger in loggers:
                 logger.log_metrics(_flat(entry))
@@ -99,6 +112,7 @@ def report_run(
 def _write_queries(measurement: Measurement, run_dir: Path, suffix: str) -> Path:
     """Write ``per_query_*.csv`` and ``ranking.png``; return the picture's path."""
     reports = {"descriptor": measurement.descriptor, "code": measurement.code}
+    reports |= {f"reranked_{name}": gain.after for name, gain in measurement.reranked.items()}
     for name, report in reports.items():
         if report is not None:
             path = run_dir / PER_QUERY.format(f"{name}{suffix}")
@@ -115,10 +129,17 @@ def _flat(entry: dict[str, Any]) -> dict[str, float]:
     """Return ``{"<data>/code/mAP": ...}``: what a dashboard plots."""
     return {
         f"{entry['data']}/{block}/{name}": value
-        for block in ("descriptor", "code")
-        for name, value in (entry[block] or {}).items()
+        for block, values in _blocks(entry)
+        for name, value in values.items()
         if isinstance(value, float)
     }
+
+
+def _blocks(entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    reranked = entry["reranked"] or {}
+    for name in ("descriptor", "code"):
+        yield name, entry[name] or {}
+        yield f"reranked/{name}", reranked.get(name) or {}
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -144,9 +165,10 @@ def print_measurement(entry: dict[str, Any], measurement: Measurement) -> None:
     reports = {"descriptor (float)": measurement.descriptor}
     if measurement.code is not None:
         reports[f"code ({entry['bits']} bits, {entry['distance']})"] = measurement.code
+    reports |= {f"{name}, re-ranked": gain.after for name, gain in measurement.reranked.items()}
     print_table(results_table(reports, title=_title(entry)))
     print(f"protocol: {entry['protocol']}; ties: {entry['ties']}")
-    for sentence in _remarks(entry):
+    for sentence in _remarks(entry, measurement):
         print(sentence)
 
 
@@ -156,7 +178,7 @@ def _title(entry: dict[str, Any]) -> str:
     return f"{entry['data']}: {images['queries']} queries, {images['database']} database images{subset}"
 
 
-def _remarks(entry: dict[str, Any]) -> list[str]:
+def _remarks(entry: dict[str, Any], measurement: Measurement) -> list[str]:
     images = entry["images"]
     remarks = list(entry["notes"])
     if entry["transductive"]:
@@ -170,6 +192,13 @@ def _remarks(entry: dict[str, Any]) -> list[str]:
         remarks.append(
             f"{index['kind']} finds other photos than the exhaustive ranking for {index['differing']} of "
             f"{images['queries']} queries; the numbers are those of the ranking."
+        )
+    for name, gain in measurement.reranked.items():
+        low, high = gain.intervals["mAP"]
+        remarks.append(
+            f"{type(measurement.reranker).__name__} re-ranking of the first {entry['reranked']['first']} "
+            f"changes mAP of the {name} by {gain.difference['mAP']:+.4f} [{low:.4f}, {high:.4f}] and takes "
+            f"{gain.milliseconds:.1f} ms of processor time a query."
         )
     if images["blank"]:
         remarks.append(f"{images['blank']} photos without any local descriptor.")

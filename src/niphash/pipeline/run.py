@@ -25,6 +25,7 @@ from niphash.options import check_bits, check_choice, check_number
 from niphash.pipeline.task_views import DatabasePooling, TaskViews
 from niphash.search.comparison import DistanceChoice
 from niphash.search.index import Index
+from niphash.search.rerank.reranker import Reranker
 from niphash.training.trainer import TrainerFactory, check_trainer, with_callbacks
 
 if TYPE_CHECKING:
@@ -142,6 +143,11 @@ class Run:
         """Return an empty index of ``conf/index`` for codes of ``bits`` bits."""
         return build(self._config.index, bits=bits)
 
+    def new_reranker(self) -> Reranker | None:
+        """Return the re-ranking of ``conf/rerank``, ``None`` for none."""
+        chosen = self._config.get("rerank")
+        return None if not chosen or chosen.first == 0 else build(chosen)
+
     @cached_property
     def metrics(self) -> dict[str, Score]:
         """The further metrics of ``metrics``, by name."""
@@ -198,7 +204,13 @@ class Run:
         return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
     def part(self, key: str) -> Any:
-        """Return what the node ``key`` of the configuration stands for, as a partial function."""
+        """Return what the node ``key`` of the configuration stands for, as a partial function.
+
+        Raises:
+            InputError: an option of it that needs a value has none.
+        """
+        for option in sorted(OmegaConf.missing_keys(self._config[key])):
+            raise InputError(f"{option} has no value; give one, {option}=<value>")
         return build(self._config[key], _partial_=True)
 
     def variant(self, overrides: Sequence[str]) -> "Run":

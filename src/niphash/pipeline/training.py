@@ -11,6 +11,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from niphash import __version__
 from niphash.data.checksums import set_checksum
+from niphash.data.names import portable_name
 from niphash.descriptors.describer import DescribeReport, unreadable
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors
 from niphash.errors import InputError, writing
@@ -19,6 +20,7 @@ from niphash.pipeline.fitting import FitSet, checksums, choose_fit_set, fit_rows
 from niphash.pipeline.measuring import Comparison, Describe, Stopwatch, describe_with, measure
 from niphash.pipeline.reporting import METRICS, report_run, run_entry
 from niphash.pipeline.run import Run
+from niphash.plain import printable
 from niphash.search.comparison import choose_distance
 from niphash.training import loggers
 
@@ -101,7 +103,9 @@ def _describe_fit_set(describe: Describe, fit_set: FitSet, copies: int, seed: in
         why = unreadable(report.skipped, len(fit_set.images))
         raise InputError(f"{why}; give other photos (fit.root)")
     for skipped in report.skipped:
-        log.warning("fit photo skipped: %s (%s)", skipped.image_id, skipped.reason)
+        log.warning("fit photo skipped: %s (%s)", printable(portable_name(skipped.image_id)), skipped.reason)
+    if report.survey is not None:
+        log.info("fit photos: %s", report.summary())
     return StoredDescriptors(parts[0].store, positions)
 
 

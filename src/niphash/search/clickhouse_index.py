@@ -22,8 +22,7 @@ from niphash.search.index import (
     checked_radius,
 )
 from niphash.search.queries import Queries, padded_words
-from niphash.search.segment import SortedIds
-from niphash.search.segmented import State
+from niphash.search.segment import SortedIds, State
 
 if TYPE_CHECKING:
     from niphash.hashing.hasher import DistanceName

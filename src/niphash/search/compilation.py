@@ -1,6 +1,6 @@
 """When the compiled kernels are there, and what happens until then.
 
-numba compiles the kernels once for a processor, which takes about half a minute, and keeps the result
+numba compiles the kernels once for a processor, which takes a quarter of a minute, and keeps the result
 beside the package or, where that is read-only, in the user's cache folder; ``NUMBA_CACHE_DIR`` names
 another. ``python -m niphash.search.compilation`` does it ahead of time. Where nobody did, a process of its
 own starts it at the first search that is large enough to profit, and the plain scans of numpy answer until

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from niphash.errors import InputError
-from niphash.hashing.hasher import unpack_bits
+from niphash.hashing.codes import unpack_bits
 
 BLOCK_BYTES = 32 * 2**20
 #: Distances are smaller than this, so that one and an id make one integer (:mod:`niphash.search.exact`).

@@ -22,8 +22,7 @@ import numpy as np
 from niphash.errors import InputError
 from niphash.search.flat import FlatSegment
 from niphash.search.log import Record, read_log
-from niphash.search.segment import Segment, SortedIds
-from niphash.search.segmented import State
+from niphash.search.segment import Segment, SortedIds, State
 from niphash.search.tables import BUCKETS, TableSegment
 
 FORMAT, VERSION = "niphash index", 1

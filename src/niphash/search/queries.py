@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from niphash.errors import InputError
-from niphash.hashing.hasher import pack_bits
+from niphash.hashing.codes import pack_bits
 from niphash.search.distances import TOTAL_WEIGHT, WeightedHammingDistances
 
 if TYPE_CHECKING:

@@ -184,3 +184,20 @@ def least_keys(parts: list[np.ndarray], k: int) -> np.ndarray:
     keys = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     keys.sort(axis=1)
     return np.ascontiguousarray(keys[:, :k])
+
+
+class State(NamedTuple):
+    """All codes at one moment. Nothing in it changes, so searches need no lock.
+
+    Attributes:
+        segments: The last one is the block of new codes, flat.
+        removed: For each segment the rows that are no longer held, int64, ascending.
+    """
+
+    segments: tuple[Segment, ...]
+    removed: tuple[np.ndarray, ...]
+
+    @property
+    def held(self) -> int:
+        """The number of codes held."""
+        return sum(map(len, self.segments)) - sum(map(len, self.removed))

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from niphash.search.index import (
     merge_results,
 )
 from niphash.search.queries import Queries, padded_words
-from niphash.search.segment import ROW_BITS, ROW_MASK, Segment, SortedIds, no_limits
+from niphash.search.segment import ROW_BITS, ROW_MASK, Segment, SortedIds, State, no_limits
 from niphash.search.tables import MOST_CODES, MOST_TABLES, TableSegment
 
 if TYPE_CHECKING:
@@ -38,23 +38,6 @@ EXPECTED_RESULTS = 64
 #: Codes without tables that a join makes some for.
 JOIN_TABLES_FROM = 2**15
 _NONE = np.empty(0, np.int64)
-
-
-class State(NamedTuple):
-    """All codes at one moment. Nothing in it changes, so searches need no lock.
-
-    Attributes:
-        segments: The last one is the block of new codes, flat.
-        removed: For each segment the rows that are no longer held, int64, ascending.
-    """
-
-    segments: tuple[Segment, ...]
-    removed: tuple[np.ndarray, ...]
-
-    @property
-    def held(self) -> int:
-        """The number of codes held."""
-        return sum(map(len, self.segments)) - sum(map(len, self.removed))
 
 
 class SegmentedIndex(Index):

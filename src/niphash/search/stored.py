@@ -13,8 +13,8 @@ from niphash.errors import InputError
 from niphash.search.files import LOCK, LOGS, MANIFEST, Content, read_index, write_index, write_segments
 from niphash.search.flat import FlatSegment
 from niphash.search.log import Log, Record
-from niphash.search.segment import Segment
-from niphash.search.segmented import _NONE, FlatIndex, MultiIndex, SegmentedIndex, State, merge, merge_from
+from niphash.search.segment import Segment, State
+from niphash.search.segmented import _NONE, FlatIndex, MultiIndex, SegmentedIndex, merge, merge_from
 
 FORMS: dict[str, type[SegmentedIndex]] = {"FlatIndex": FlatIndex, "MultiIndex": MultiIndex}
 

@@ -5,17 +5,18 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from niphash.errors import InputError
 
+if TYPE_CHECKING:  # imported where a trainer is made: searching with a trained model needs none
+    import pytorch_lightning as pl
+
 #: Makes a Lightning ``Trainer``; keyword arguments (``max_epochs=``, ``callbacks=``, ...) add what a stage
 #: and a run decide to the options of the user.
-TrainerFactory = Callable[..., pl.Trainer]
+TrainerFactory = Callable[..., "pl.Trainer"]
 
 LIGHTNING = ("pytorch_lightning", "lightning_fabric")
 #: Options of Lightning's trainer that belong to a stage or to the run, and what a user sets in their place.
@@ -53,13 +54,15 @@ def stage_trainers(precision: str = "auto", **options: Any) -> TrainerFactory:
     return partial(lightning_trainer, precision=precision, **options)
 
 
-def lightning_trainer(precision: str = "auto", **options: Any) -> pl.Trainer:
+def lightning_trainer(precision: str = "auto", **options: Any) -> "pl.Trainer":
     """Return a Lightning trainer; it has no ``ModelCheckpoint`` but those of the user.
 
     Args:
         precision: See :func:`stage_trainers`.
         options: Keyword arguments of ``pytorch_lightning.Trainer``.
     """
+    import pytorch_lightning as pl
+
     if precision == "auto":
         device = torch.device("cuda" if options.get("accelerator") == "gpu" else "cpu")
         precision = "bf16-mixed" if has_fast_bf16(device) else "32-true"
@@ -67,17 +70,19 @@ def lightning_trainer(precision: str = "auto", **options: Any) -> pl.Trainer:
     return pl.Trainer(precision=cast(Any, precision), **{"enable_checkpointing": given, **options})
 
 
-def with_callbacks(make: TrainerFactory, callbacks: Callable[[], list[pl.Callback]]) -> TrainerFactory:
+def with_callbacks(make: TrainerFactory, callbacks: "Callable[[], list[pl.Callback]]") -> TrainerFactory:
     """Return a factory like ``make`` whose every trainer has callbacks of its own, made by ``callbacks``."""
     return lambda **options: make(**{"callbacks": callbacks(), **options})
 
 
-def check_trainer(make: TrainerFactory) -> pl.Trainer:
+def check_trainer(make: TrainerFactory) -> "pl.Trainer":
     """Return a trainer, made so that options it does not take are refused before any work.
 
     Raises:
         InputError: Lightning refuses them; its own words say why.
     """
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
     with quiet():
         try:
             return make()
@@ -86,7 +91,7 @@ def check_trainer(make: TrainerFactory) -> pl.Trainer:
             raise InputError(f"no trainer can be made ({why}); choose other trainer options") from error
 
 
-def quiet_cpu_trainer(**options: Any) -> pl.Trainer:
+def quiet_cpu_trainer(**options: Any) -> "pl.Trainer":
     """Return a trainer on the CPU, of one process by default, that neither prints nor writes."""
     defaults: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
     defaults |= {"logger": False, "devices": 1, "accelerator": "cpu", "precision": "32-true"}

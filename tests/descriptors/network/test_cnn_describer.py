@@ -117,9 +117,9 @@ def test_each_photo_is_read_once(images, monkeypatch):
     read = []
     original = ImageSet.image
 
-    def image(self: ImageSet, index: int, max_side: int | None = None) -> Image.Image:
+    def image(self: ImageSet, index: int) -> Image.Image:
         read.append(index)
-        return original(self, index, max_side)
+        return original(self, index)
 
     monkeypatch.setattr(ImageSet, "image", image)
     describer(NIP(rotations=36, scales=3), sizes=[32, 48]).describe(images.subset([0, 1]))

@@ -1,7 +1,6 @@
 """ONNX files as backbones, against the torch networks that they were exported from; hostile files too."""
 
 import copy
-import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,9 @@ from niphash.descriptors.network.onnx_file import parse_onnx, read_onnx
 from niphash.descriptors.network.pooling import Mean
 from niphash.errors import InputError
 from niphash.hashing import LSH
-from niphash.model import Model, _checksum, load
+from niphash.model import Model, load
+from niphash.training.fit_data import FitData
+from tests.model_folders import seal
 from tests.photos import real_photos
 
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx: pip install niphash[onnx]")
@@ -206,7 +207,7 @@ def model_folder(map_file, tmp_path) -> Path:
     moved.write_bytes(map_file.read_bytes())
     cfg = compose([*OVERRIDES, f"backbone.weights={moved}"])
     describer, hasher = build(cfg.descriptor), LSH(8)
-    hasher.fit(describer.describe(as_images()))
+    hasher.fit(FitData(describer.describe(as_images())))
     config = {
         "descriptor": OmegaConf.to_container(cfg.descriptor, resolve=True),
         "hashing": {"_target_": "niphash.hashing.LSH", "bits": 8},
@@ -265,12 +266,6 @@ def test_a_hostile_file_in_a_model_folder_is_refused_in_one_sentence(change, wor
         load(model_folder)
     assert "\n" not in str(error.value)
     assert "describer.safetensors" in str(error.value)
-
-
-def seal(folder: Path) -> None:
-    record = json.loads((folder / "model.json").read_text())
-    record["checksums"] = {name: _checksum(folder / name) for name in record["checksums"]}
-    (folder / "model.json").write_text(json.dumps(record))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from niphash.descriptors.stages import ViewWhitening
 from niphash.errors import InputError
 from niphash.hashing.closed_form.itq import ITQ
 from niphash.hashing.closed_form.niphash import NIPHash
-from niphash.hashing.hasher import unpack_bits
+from niphash.hashing.codes import unpack_bits
 from niphash.training.fit_data import FitData
 
 PHOTOS, DIM = 150, 60
@@ -116,7 +116,7 @@ def test_fit_limit_bounds_the_rows_but_not_the_mean():
 def test_the_codes_are_signs_of_a_random_frame_after_whitening_from_views():
     descriptors, pairs = photos_and_views(seed=1)
     hasher, stage = NIPHash(24, seed=4), ViewWhitening(dim=24)
-    hasher.fit(descriptors, pairs)
+    hasher.fit(FitData(descriptors, pairs))
     stage.fit(FitData(descriptors, pairs))
     frame = np.linalg.qr(np.random.default_rng(4).standard_normal((24, 24)))[0]
     bits = stage(descriptors) @ frame > 0

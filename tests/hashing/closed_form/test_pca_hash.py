@@ -5,7 +5,8 @@ from niphash.config import build, compose
 from niphash.errors import InputError
 from niphash.hashing.closed_form.itq import ITQ
 from niphash.hashing.closed_form.pca_hash import PCAHash
-from niphash.hashing.hasher import unpack_bits
+from niphash.hashing.codes import unpack_bits
+from niphash.training.fit_data import FitData
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def descriptors() -> np.ndarray:
 
 def test_bits_are_signs_of_the_rotated_singular_vectors(descriptors):
     hasher = PCAHash(16, seed=5)
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     centred = descriptors.astype(np.float64) - descriptors.mean(axis=0)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:16].T
     learned = hasher.state_dict()["projection"].numpy().astype(np.float64)
@@ -30,7 +31,7 @@ def test_bits_are_signs_of_the_rotated_singular_vectors(descriptors):
 def test_every_bit_has_its_share_of_the_variance(descriptors):
     """Of the leading components one varies much more than another; rotated, they are closer together."""
     hasher = PCAHash(16)
-    hasher.fit(descriptors)
+    hasher.fit(FitData(descriptors))
     variances = hasher.project(descriptors).var(axis=0)
     kept = np.linalg.eigvalsh(np.cov(descriptors.T))[::-1][:16]
     assert kept[0] / kept[-1] > 5
@@ -41,7 +42,7 @@ def test_every_bit_has_its_share_of_the_variance(descriptors):
 def test_it_is_what_itq_starts_from(descriptors):
     ours, itq, other = PCAHash(8, seed=1), ITQ(8, seed=1, iterations=0), PCAHash(8, seed=2)
     for hasher in (ours, itq, other):
-        hasher.fit(descriptors)
+        hasher.fit(FitData(descriptors))
     np.testing.assert_array_equal(ours.encode(descriptors), itq.encode(descriptors))
     assert (ours.encode(descriptors) != other.encode(descriptors)).any()
 

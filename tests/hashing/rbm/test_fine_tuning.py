@@ -8,7 +8,7 @@ import torch
 
 from niphash.config import build, compose
 from niphash.errors import InputError
-from niphash.hashing.hasher import unpack_bits
+from niphash.hashing.codes import unpack_bits
 from niphash.hashing.pairs import PairSampler
 from niphash.hashing.rbm.fine_tuning import Snapshots, gather, resident
 from niphash.hashing.rbm.siamese import PairDraw

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import CSVLogger
 from scipy.special import expit
 
 from niphash.errors import InputError
-from niphash.hashing.hasher import unpack_bits
+from niphash.hashing.codes import unpack_bits
 from niphash.hashing.rbm.layers import RBMLayers
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.training.fit_data import FitData

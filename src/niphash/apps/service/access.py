@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "niphash_token"
 #: Served to anyone: the page asks for the token, and holds nothing of the collection.
-OPEN_PATHS = frozenset({"/", "/page.js", "/page.css", "/health", "/session"})
+OPEN_PATHS = frozenset({"/", "/page.js", "/page.css", "/icon.svg", "/health", "/session"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAFETY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),

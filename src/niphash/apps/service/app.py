@@ -206,7 +206,7 @@ def _add_search(app: FastAPI, service: Service) -> None:
         distance: Literal["auto", "hamming", "asymmetric"] = "auto",
         box: Annotated[str | None, Query(description="left,top,right,bottom in pixels")] = None,
     ) -> SearchResult:
-        """Find the photos that look like the one in the body, or like the photo ``id`` of the collection."""
+        """Find the photos that look like the one in the body, or like the photo of an id."""
         reach = Reach(min(k or most, most) if k or within is not None else None, within, distance)
         part = None if box is None else _box(box)
         async with service.bodies.pass_through():
@@ -301,17 +301,22 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
 def _add_page(app: FastAPI, token: str | None) -> None:
     page = files("niphash.apps.service") / "page"
-    kinds = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+    kinds = {
+        "index.html": "text/html; charset=utf-8",
+        "page.js": "text/javascript; charset=utf-8",
+        "page.css": "text/css; charset=utf-8",
+        "icon.svg": "image/svg+xml",
+    }
     contents = {name: (page / name).read_bytes() for name in kinds}
 
     def add(path: str, name: str) -> None:
         @app.get(path, include_in_schema=False)
         def part() -> Response:
             headers = {"Cache-Control": "no-cache"}
-            return Response(contents[name], media_type=f"{kinds[name]}; charset=utf-8", headers=headers)
+            return Response(contents[name], media_type=kinds[name], headers=headers)
 
-    for path, name in (("/", "index.html"), ("/page.js", "page.js"), ("/page.css", "page.css")):
-        add(path, name)
+    for name in kinds:
+        add("/" if name == "index.html" else f"/{name}", name)
 
     @app.get("/docs", include_in_schema=False, response_class=HTMLResponse)
     def docs() -> str:

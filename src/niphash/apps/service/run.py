@@ -29,6 +29,7 @@ def serve(folder: str, host: str, port: int, token: str | None) -> None:
         InputError: the port is taken, the collection cannot be served, or the extra is not installed.
     """
     try:
+        import torch
         import uvicorn
 
         from niphash.apps.service.app import create_app
@@ -40,6 +41,7 @@ def serve(folder: str, host: str, port: int, token: str | None) -> None:
     with _listening(host, port) as listener, Collection(folder) as collection:
         _ = collection.model, collection.codes
         _allow_open_files()
+        torch.set_num_threads(1)  # photos are described side by side instead
         app = create_app(collection, token, _LOCAL_NAMES if local else None)
         options: dict[str, Any] = {
             "access_log": False,

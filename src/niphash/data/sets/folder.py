@@ -12,6 +12,7 @@ from niphash.data.ground_truth.tables import LabelRow, QueryRow, read_queries, r
 from niphash.data.images import ImageSet
 from niphash.data.names import NameTable, portable_name
 from niphash.data.objects import find_objects
+from niphash.data.survey import user_path
 from niphash.data.task import Relevance, RetrievalTask, empty_query_notes
 from niphash.errors import InputError
 
@@ -37,7 +38,7 @@ class FolderData(DataSet):
     name = "folder"
 
     def __init__(self, root: str | Path | None, crop_query: bool = True) -> None:
-        self.root = Path(root) if root is not None else Path()
+        self.root = user_path(root) if root is not None else Path()
         self._given = root is not None
         self.crop_query = crop_query
 

@@ -13,7 +13,7 @@ from niphash.data.download.fetch import fetch, is_interrupted
 from niphash.data.download.remote_files import RemoteFile, remote_files
 from niphash.data.images import ImageSet
 from niphash.data.names import portable_name, respelled
-from niphash.data.survey import is_photo_file, look_through, walk_files
+from niphash.data.survey import is_photo_file, look_through, user_path, walk_files
 from niphash.data.task import RetrievalTask
 from niphash.errors import InputError
 
@@ -122,7 +122,7 @@ class PublishedSet(DataSet):
         fit_partner: str | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        self.root = Path(root)
+        self.root = user_path(root)
         self.archives = remote_files(archives)
         self.ground_truth = remote_files(ground_truth)
         self.fit_partner = fit_partner

@@ -70,10 +70,9 @@ class NIPHash(ProjectionHasher):
 
     def fit(self, data: FitData, trainer: TrainerFactory | None = None) -> None:
         """See :meth:`Hasher.fit`; ``pairs`` are needed, a photo and its view or two photos of one thing."""
-        descriptors, pairs = data.rows, data.pairs
-        self.check(descriptors.shape[1], len(descriptors))
+        self.check(data.dim, data.count)
         found = fit_view_whitening(
-            FitData(descriptors, pairs),
+            data,
             dim=self.bits,
             rank=self.rank,
             shrinkage=self.shrinkage,

@@ -100,4 +100,5 @@ class RBMTriplet(RBMStack):
     def phases_of(self, options: dict[str, Any]) -> list[Phase]:
         """See :meth:`RBMStack.phases_of`."""
         first, *others = super().phases_of(options)
+        first.check_options("hashing")  # whether it is used or not
         return [first if self.start == "rbm" else RandomWeights(), *others]

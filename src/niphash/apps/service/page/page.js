@@ -86,10 +86,10 @@ function search() {
   });
 }
 
-/** Where the slider starts: the ten nearest, at most a quarter of the bits. */
+/** Where the slider starts: the ten nearest, unless that is farther than chance would be. */
 function usualReach(found) {
   const tenth = found.matches[Math.min(9, found.matches.length - 1)]?.distance ?? 0;
-  return Math.min(Math.ceil(tenth), Math.round(found.bits / 4));
+  return Math.min(Math.ceil(tenth), Math.round(found.bits * 3 / 8));
 }
 
 function showMatches() {
@@ -333,3 +333,4 @@ function listen() {
 
 listen();
 follow();
+count().catch((error) => say(error.message));

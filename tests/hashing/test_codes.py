@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from niphash.hashing.hasher import pack_bits, unpack_bits
+from niphash.hashing.codes import pack_bits, unpack_bits
 
 
 def test_bit_j_is_bit_j_mod_8_of_byte_j_div_8_least_significant_first():
