@@ -62,6 +62,7 @@ def _kill(folder: Path, photos: Path, options: argparse.Namespace) -> int:
         tallies.append(tally)
         seconds = f"{time.perf_counter() - start:.0f}"
         table.add_row(job.name, str(tally.ended), str(tally.finished_before), str(len(tally.faults)), seconds)
+        print(f"{job.name}: {tally.ended} kills, {len(tally.faults)} losses, {seconds} s", flush=True)
         for fault in tally.faults:
             print(f"LOSS: {job.name}: {fault}", flush=True)
     _show(table)
