@@ -37,7 +37,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--mutations", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="jobs and readers whose name holds this")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], help="jobs and readers whose name holds one of these"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
@@ -52,7 +54,7 @@ def _kill(folder: Path, photos: Path, options: argparse.Namespace) -> int:
     some = folder / "some"
     for name in sorted(path.name for path in photos.iterdir())[:2]:
         shutil.copytree(photos / name, some / name)
-    jobs = [job for job in kills.jobs(photos, some, MODEL) if options.only in job.name]
+    jobs = [job for job in kills.jobs(photos, some, MODEL) if any(part in job.name for part in options.only)]
     table = Table("job", "kills", "finished before", "losses", "seconds")
     tallies = []
     for number, job in enumerate(jobs):
@@ -75,7 +77,7 @@ def _mutate(folder: Path, photos: Path, options: argparse.Namespace) -> int:
     if not options.mutations:
         return 0
     readers = mutations.make_readers(folder / "files", MODEL, photos)
-    readers = [reader for reader in readers if options.only in reader.name]
+    readers = [reader for reader in readers if any(part in reader.name for part in options.only)]
     start = time.perf_counter()
     counts, finds = mutations.read_all(readers, options.mutations, options.seed)
     seconds = time.perf_counter() - start
