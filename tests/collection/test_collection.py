@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -390,3 +391,14 @@ def test_any_distance_of_a_model_is_searched(tmp_path: Path, photos: Path):
 def test_the_package_shows_what_it_offers(collection: Collection):
     assert niphash.open(collection.folder).codes.ids.tolist() == list(range(12))
     assert set(dir(niphash)) >= {"load", "open", "Model", "Index", "Collection"}
+
+
+def test_photos_that_the_manifest_has_lost_are_no_empty_answer(collection: Collection, photos: Path):
+    query = min(photos.rglob("*.jpg"))
+    assert collection.search(query)
+    collection.close()
+    with sqlite3.connect(collection.folder / "photos.sqlite") as sql:
+        sql.execute("DELETE FROM photos")  # as a damaged page does; the sealed counts still say how many
+    sql.close()
+    with Collection(collection.folder) as again, pytest.raises(InputError, match="it has lost photos"):
+        again.search(query)

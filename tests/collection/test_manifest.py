@@ -1,5 +1,6 @@
 """The manifest: what was written stays, what is hostile or damaged is named."""
 
+import resource
 import sqlite3
 import time
 from pathlib import Path
@@ -176,3 +177,15 @@ def test_what_is_no_database_is_refused(tmp_path: Path, content: bytes):
 
 def test_what_changed_is_dated(manifest: Manifest):
     assert abs(int(manifest.fact("changed")) - time.time()) < 600
+
+
+def test_a_new_manifest_on_a_full_disk_is_named(tmp_path: Path):
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, unlimited[1]))
+    try:
+        with pytest.raises(InputError, match=r"photos.sqlite: cannot be written"):
+            Manifest.create(tmp_path / "photos.sqlite", {"bits": "64"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert not (tmp_path / "photos.sqlite").exists()
+    Manifest.create(tmp_path / "photos.sqlite", {"bits": "64"}).check()

@@ -448,8 +448,14 @@ class Collection:
                 yield Answer(images.ids[row], matches)
 
     def _matches(self, near: Near, checksum: bytes | None, most: int | None) -> tuple[Match, ...]:
-        """Return what was found, with names; codes of no photo (left by a kill) are no matches."""
+        """Return what was found, with names; codes of no photo (left by a kill) are no matches.
+
+        Raises:
+            InputError: there are more of these than a kill has left, so the manifest has lost photos.
+        """
         entries = self.manifest.entries(near.ids.tolist())
+        if len(set(near.ids.tolist()) - entries.keys()) > self._extra():
+            raise InputError(f"{self.manifest.path}: damaged, it has lost photos; {REMEDY}")
         pairs = zip(near.distances.tolist(), near.ids.tolist(), strict=True)
         held = [(distance, entries[number]) for distance, number in pairs if number in entries]
         return tuple(

@@ -87,10 +87,25 @@ class Manifest:
 
     @classmethod
     def create(cls, path: Path, facts: Mapping[str, str]) -> "Manifest":
-        """Write an empty manifest, whole or not at all, and return it open for writing."""
+        """Write an empty manifest, whole or not at all, and return it open for writing.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         part = path.with_name(f"{path.name}.part")
-        part.unlink(missing_ok=True)
-        sql = sqlite3.connect(part, isolation_level=None)
+        try:
+            part.unlink(missing_ok=True)
+            cls._write_empty(part, facts)
+            part.rename(path)
+        except (OSError, sqlite3.Error) as error:
+            raise InputError(
+                f"{path}: cannot be written ({error}); make room there, or name another folder"
+            ) from error
+        return cls(path, write=True)
+
+    @staticmethod
+    def _write_empty(path: Path, facts: Mapping[str, str]) -> None:
+        sql = sqlite3.connect(path, isolation_level=None)
         try:
             sql.execute("BEGIN")
             for statement in _SCHEMA:
@@ -102,8 +117,6 @@ class Manifest:
             sql.execute("COMMIT")
         finally:
             sql.close()
-        part.rename(path)
-        return cls(path, write=True)
 
     def close(self) -> None:
         """Release the file."""
@@ -307,7 +320,7 @@ class Manifest:
     def _sentences(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             full = "full" in str(error) or "locked" in str(error) or "readonly" in str(error)
             reason = printable(str(error))
             if full:
@@ -345,11 +358,12 @@ def _entry_seal(entry: Entry) -> bytes:
     return _seal(*entry[:7], int(entry.coded))
 
 
-def _seal(*values: int | str | bytes) -> bytes:
+def _seal(*values: int | str | bytes | None) -> bytes:
     """Return 8 bytes over values, each with its kind and length."""
     digest = blake2b(digest_size=8)
     for value in values:
         content = value.encode(errors="surrogateescape") if isinstance(value, str) else value
+        content = b"" if content is None else content  # of a damaged row: no seal fits it
         content = struct.pack("<q", content) if isinstance(content, int) else content
         digest.update(struct.pack("<cQ", type(value).__name__[:1].encode(), len(content)) + content)
     return digest.digest()
