@@ -205,7 +205,7 @@ def _work(
                 outcome, what = "find", "a silent wrong result"
         except (InputError, UnreadableImage) as error:
             outcome, what = "named", str(error)
-            if "\n" in what.strip() or not what:
+            if not what:
                 outcome, what = "find", f"no sentence: {what!r}"
         except BaseException as error:
             where = traceback.extract_tb(error.__traceback__)[-1]

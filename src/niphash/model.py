@@ -159,9 +159,9 @@ def _check_format(record: dict[str, Any], folder: Path) -> None:
             f"{folder}: a model of format {version}, newer than the {FORMAT} that this niphash reads; "
             "update niphash"
         )
-    if version == 1:
-        return  # had no checksums
-    if (version > 2 or OWN_CHECKSUM in record) and record.get(OWN_CHECKSUM) != record_checksum(record):
+    if version == 1 and "checksums" not in record:
+        return  # had none
+    if (version != 2 or OWN_CHECKSUM in record) and record.get(OWN_CHECKSUM) != record_checksum(record):
         raise InputError(f"{folder / RECORD}: damaged, or changed by hand; {REMEDY}")
     known = record.get("checksums")
     for name in _CHECKED:

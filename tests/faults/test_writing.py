@@ -126,7 +126,8 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path):
 def test_a_changed_record_of_a_model_is_refused(tmp_path: Path):
     folder = load(MODEL).save(tmp_path / "model")
     record = json.loads((folder / "model.json").read_text())
-    record["seed"] = 17
-    (folder / "model.json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match=r"model.json: damaged, or changed by hand"):
-        load(folder)
+    renamed = {("formt" if key == "format" else key): value for key, value in record.items()}
+    for changed in (record | {"seed": 17}, record | {"format": 2}, record | {"format": 1}, renamed):
+        (folder / "model.json").write_text(json.dumps(changed))
+        with pytest.raises(InputError, match=r"model.json: damaged, or changed by hand"):
+            load(folder)

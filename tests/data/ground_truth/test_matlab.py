@@ -1,4 +1,4 @@
-"""MATLAB ground truth: what is read, and what never reaches scipy."""
+"""MATLAB ground truth: what is read, and what is refused."""
 
 import contextlib
 import struct
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from niphash.data.ground_truth import matlab
 from niphash.data.ground_truth.matlab import read_matlab_truth
@@ -59,7 +59,7 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
             read_matlab_truth(path)
 
 
-def test_a_compressed_bomb_never_reaches_scipy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compressed_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matlab, "MAX_UNPACKED_BYTES", 10 * 2**20)
     zeros = zlib.compress(struct.pack("<II", 14, 2**30) + bytes(20 * 2**20), 1)
     header = write_truth(tmp_path / "gnd.mat").read_bytes()[:128]
@@ -70,7 +70,7 @@ def test_a_compressed_bomb_never_reaches_scipy(tmp_path: Path, monkeypatch: pyte
         read_matlab_truth(path)
 
 
-def test_more_elements_than_bytes_never_reach_scipy(tmp_path: Path) -> None:
+def test_more_elements_than_bytes_are_refused(tmp_path: Path) -> None:
     path = write_truth(tmp_path / "gnd.mat", compressed=False)
     content = bytearray(path.read_bytes())
     where = content.index(struct.pack("<IIii", 5, 8, 2, 1))  # the dimensions of qidx, or of gnd
@@ -105,3 +105,28 @@ def test_labels_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     gnd[1, 0] = (np.array([[4]]), np.empty((0, 0)), np.array([[5, 6, 70, 80]]))
     with pytest.raises(InputError, match=r"gnd.mat, query 1: 'a_000002' is relevant and junk"):
         read_matlab_truth(write_truth(tmp_path / "gnd.mat", gnd=gnd))
+
+
+def test_no_single_byte_ends_the_process(tmp_path: Path) -> None:
+    path = write_truth(tmp_path / "gnd.mat", compressed=False)
+    whole, refused = path.read_bytes(), 0
+    for place in range(126, len(whole)):
+        for value in {0, whole[place] ^ 1, 5, 10, 255} - {whole[place]}:
+            path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            try:
+                read_matlab_truth(path)
+            except InputError as error:
+                refused += 1
+                assert "\n" not in str(error)
+    assert refused > len(whole)
+
+
+def test_what_scipy_makes_of_a_file_is_read_the_same(tmp_path: Path) -> None:
+    truth = read_matlab_truth(path := write_truth(tmp_path / "gnd.mat", more=np.eye(3), text="x"))
+    content = loadmat(path)
+    names = [str(cell[0]) for cell in content["imlist"].ravel()]
+    assert list(truth.images) == names
+    for query, entry in zip(truth.queries, content["gnd"].ravel(), strict=True):
+        assert list(query.relevant) == [names[row - 1] for row in entry["ok"].ravel()]
+        assert list(query.junk) == [names[row - 1] for row in entry["junk"].ravel()]
+        assert list(query.box) == entry["bbx"].ravel().tolist()
