@@ -64,9 +64,9 @@ def test_the_real_names_give_the_official_sizes(shared: Path, tmp_path: Path) ->
     names = (shared / "data" / "ground_truth" / "holidays_images.dat").read_text().split()
     (tmp_path / "jpg").mkdir()
     shutil.copy(shared / "data" / "ground_truth" / "gnd_holidays.mat", tmp_path)
-    picture = tmp_path / "picture"
+    picture = tmp_path / "jpg" / names[0]
     picture.write_bytes(jpeg(view(0, 0, side=16)))
-    for name in names:
+    for name in names[1:]:
         (tmp_path / "jpg" / name).hardlink_to(picture)
     task = task_of(tmp_path)
     assert (len(task.database), len(task.queries), task.subset, task.notes) == (1491, 500, None, ())

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from torch.nn import functional as F
 from torchvision.models import get_model
 
 from niphash.descriptors.network.cnn import Backbone
 from niphash.errors import InputError
 
-CONF = Path(__file__).resolve().parents[3] / "conf" / "backbone"
+CONF = Path(__file__).resolve().parents[3] / "conf"
 FIXED = ("squeezenet", "mobilenet_v2", "alexnet", "vgg16", "resnet50")
 
 
@@ -213,15 +214,11 @@ def test_sizes_and_scaling_are_checked():
 
 
 @pytest.mark.parametrize("choice", [*FIXED, "torchvision", "timm"])
-def test_every_yaml_makes_its_network(choice, tmp_path):
-    from hydra.utils import instantiate
-
-    config = OmegaConf.create({"backbone": OmegaConf.load(CONF / f"{choice}.yaml"), "seed": 0})
-    config.paths = {"data_dir": str(tmp_path)}
-    config.backbone.weights = "none"
-    if choice not in FIXED:
-        config.backbone.name = "resnet18"
-    backbone = instantiate(config.backbone)
+def test_every_yaml_makes_its_network(choice):
+    name = [] if choice in FIXED else ["backbone.name=resnet18"]
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("train", [f"backbone={choice}", "backbone.weights=none", *name])
+    backbone = instantiate(config.backbone, data_dir="data")
     channels, height, width = backbone.map_shape(224, 224)
     assert channels >= 256
     assert height == width > 1
