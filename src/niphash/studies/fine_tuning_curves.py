@@ -220,11 +220,17 @@ def follow(bench: HashingBench, overrides: Sequence[str], every: int, starts: St
             reports[iterations] = bench.report(ends[-1])
 
     starts = {} if starts is None else starts
-    key = repr((hasher.phases[0], hasher.layers, hasher.bits, hasher.visible, hasher.seed))
+    key = _first_phase(hasher)
     if key not in starts:
         starts[key] = bench.fit_first_phase(hasher)
     bench.fine_tune(hasher, starts[key], Snapshots(snapshot))
     return Course(reports, ends[0], ends[-1])
+
+
+def _first_phase(hasher: RBMStack) -> str:
+    """Return every option that decides what the first phase makes."""
+    options = {name: value for name, value in vars(hasher).items() if name not in ("phases", "stack")}
+    return repr((hasher.phases[0], sorted(options.items())))
 
 
 def _iterations(hasher: RBMStack) -> int:
