@@ -58,9 +58,14 @@ def configured(place: Path, *overrides: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def bench(place: Path) -> HashingBench:
+def others(place: Path) -> Path:
+    """A folder with other photos, to fit on."""
+    return write_objects(place / "others", objects=12, views=2, side=150)
+
+
+@pytest.fixture(scope="module")
+def bench(place: Path, others: Path) -> HashingBench:
     """The photos of the place, described once, and others to fit on."""
-    others = write_objects(place / "others", objects=12, views=2, side=150)
     return hashing_bench(configured(place, f"fit.root={others}"))
 
 
@@ -216,8 +221,10 @@ SMALL_PAPER = [
 ]
 
 
-def test_the_margins_of_the_paper_learn_from_half_the_objects_and_are_tested_on_the_other(place: Path):
-    run = configured(place, "experiment=margins", *SMALL_PAPER, f"fit.root={place / 'others'}")
+def test_the_margins_of_the_paper_learn_from_half_the_objects_and_are_tested_on_the_other(
+    place: Path, others: Path
+):
+    run = configured(place, "experiment=margins", *SMALL_PAPER, f"fit.root={others}")
     result = run.part("study")(run)
     curve = [row for row in result.rows if row["part"] == "curve"]
     assert {row["queries"] for row in curve} == {20}
@@ -234,8 +241,8 @@ def test_the_margins_of_the_paper_learn_from_half_the_objects_and_are_tested_on_
     assert "setting of the paper" in result.figure.axes[0].get_title()
 
 
-def test_true_pairs_show_one_thing_and_nothing_that_is_tested(place: Path, bench: HashingBench):
-    whole = hashing_bench(configured(place, f"fit.root={place / 'others'}"), views=False)
+def test_true_pairs_show_one_thing_and_nothing_that_is_tested(place: Path, others: Path):
+    whole = hashing_bench(configured(place, f"fit.root={others}"), views=False)
     half = with_true_pairs(whole, seed=3)
     names = np.array([name.partition("/")[0] for name in whole.bench.task.database.ids])
     rows = {row.tobytes(): name for row, name in zip(whole.database, names, strict=True)}
@@ -510,8 +517,8 @@ def test_layers_shrink_by_one_factor():
         ("depth", "study.depths=[0]", "from 1 on"),
         ("margins", "study.every=50", "a multiple of 100"),
         ("margins", "study.losses=[tripl]", "tripl is unknown; choose from dual, single, nonmatching"),
-        ("margins", "study.pairs=views", "views is unknown; choose from fit, true"),
-        ("margins", "study.pairs=true fit.pairs=some.csv", "leave out fit.pairs"),
+        ("margins", "study.pairs=views", "views is unknown; choose from fit, objects"),
+        ("margins", "study.pairs=objects fit.pairs=some.csv", "leave out fit.pairs"),
         ("margins", "study.depth=0", "study.depth=0"),
         ("margins", "hashing.layers=[33]", "give multiples of 8"),
         ("start", "study.random=none", "choose random or unit"),

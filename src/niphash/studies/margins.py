@@ -1,7 +1,8 @@
 """Two margins against one in Siamese fine-tuning: curves, every layer before and after (DeepHash, 3.3)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from copy import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ def margins(
         queries: At most so many queries; ``None`` for all.
         published: Descriptors whose published numbers are drawn.
         losses: Of ``hashing.loss``; the first is what the others are compared with.
-        pairs: What matches: ``"fit"`` (``fit.pairs``, or views of the fit photos) or ``"true"`` (photos of
+        pairs: What matches: ``"fit"`` (``fit.pairs``, or views of the fit photos) or ``"objects"`` (photos of
             half the objects of the tested data set; the other half is measured).
         depth: Number of layers, see :func:`niphash.studies.fine_tuning_curves.halved_layers`; ``None``, or
             where ``hashing.layers`` is given: those.
@@ -91,15 +92,15 @@ def margins(
         InputError: an option cannot be used, or there are no pairs.
     """
     check_names("study.losses", losses, LOSSES)
-    check_names("study.pairs", [pairs], ["fit", "true"])
+    check_names("study.pairs", [pairs], ["fit", "objects"])
     variants = [LOSSES[loss] for loss in losses]
     check_course_options(run, variants, every, published, depth)
-    if pairs == "true" and run.fit.pairs is not None:
+    if pairs == "objects" and run.fit.pairs is not None:
         raise InputError(
-            "study.pairs=true: pairs come from the tested data; leave out fit.pairs, or set study.pairs=fit"
+            "study.pairs=objects: pairs come from the tested data; leave out fit.pairs or set study.pairs=fit"
         )
     bench = hashing_bench(run, views=pairs == "fit", queries=queries)
-    if pairs == "true":
+    if pairs == "objects":
         bench = with_true_pairs(bench, run.seed)
     courses = follow_all(bench, variants, every, depth)
     first = courses[variants[0].label]
@@ -127,8 +128,8 @@ def layer_reports(bench: HashingBench, hasher: RBMStack) -> list[Report]:
             raise InputError(
                 f"hashing.layers={sizes}: codes of every layer are measured; give multiples of 8"
             )
-        layers = ",".join(map(str, sizes[:depth]))
-        one = cast(RBMStack, bench.hasher([f"bits={bits}", f"hashing.layers=[{layers}]"]))
+        one = copy(hasher)
+        one.bits = bits
         kept = {
             key: value
             for key, value in state.items()
