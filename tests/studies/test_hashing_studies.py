@@ -389,7 +389,7 @@ def test_the_published_series_of_another_data_set_has_a_panel_of_its_own(place: 
     result = run(place, "margins", "bits=64", "hashing.layers=[64]", "hashing.iterations=100")
     curves, bars = result.figure.axes[:2]
     assert not any("published" in label for label in curves.get_legend_handles_labels()[1])
-    assert "another data set (holidays" in bars.get_title()
+    assert "another data set (holidays)" in bars.get_title()
     names = [text.get_text() for text in bars.get_yticklabels()]
     assert names == ["deephash", "deephash+", "deephash+_peak", "deephash+_single_margin"]
     assert [bar.get_width() for bar in bars.patches] == [0.523, 0.527, 0.537, 0.233]

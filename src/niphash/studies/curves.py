@@ -100,7 +100,7 @@ def published_elsewhere(axes: Axes, numbers: Sequence[Published], metric: str) -
     axes.set(xlabel=label(metric), ylabel="method, as the paper names it")
     first = numbers[0]
     where = f"{first.paper}, {first.descriptor}, {first.bits} bits"
-    axes.set_title(f"published of another data set ({first.dataset}; {where})", fontsize=10)
+    axes.set_title(f"published of another data set ({first.dataset})\n{where}", fontsize=10)
 
 
 def dashes(place: int) -> Any:

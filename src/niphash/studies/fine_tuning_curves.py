@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -332,7 +333,8 @@ def draw_curves(
     axes.set_xlabel("iterations of fine-tuning")
     setting = ", setting of the paper" if bench.run.option("setting") == "paper" else ""
     of = f"{bench.run.option('bits')} bits, fitted on {len(bench.photos)} photos{setting}"
-    finish(axes, metric, f"{' or '.join(courses)}?\n{bench.title}, {of}", outside=True)
+    question = "\n".join(wrap(f"{' or '.join(courses)}?", 70))
+    finish(axes, metric, f"{question}\n{bench.title}, {of}", outside=True)
 
 
 def course_sentence(bench: HashingBench, courses: Mapping[str, Course], metric: str, remark: str = "") -> str:

@@ -150,7 +150,10 @@ def _kept(rows: list[dict], names: Iterable[str], column: str) -> str:
     parts = []
     for name in names:
         first, share, worst = kept(rows, name)
-        parts.append(f"{name} keeps {share:.3f} of its mAP of {first:.3f} (worst at {worst[column]:g})")
+        interval = f"{worst['value']:.3f} [{worst['low']:.3f}, {worst['high']:.3f}]"
+        parts.append(
+            f"{name} keeps {share:.3f} of its mAP of {first:.3f} (worst at {worst[column]:g}, {interval})"
+        )
     return ", ".join(parts)
 
 
