@@ -78,7 +78,12 @@ def _add_describe(commands: argparse._SubParsersAction) -> None:
 def _add_index(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("index", help="make an index of photos, or bring one up to date")
     command.add_argument("photos", nargs="*", help="folders of photos")
-    command.add_argument("--model", help="folder of a trained model; needed the first time only")
+    command.add_argument(
+        "--model", help="folder of a trained model, the first time; a recommended one when not given"
+    )
+    command.add_argument(
+        "--weights", metavar="FILE", help="of the recommended model's network; downloaded when not given"
+    )
     command.add_argument("--out", required=True, help="folder of the index; what it holds already is kept")
     command.add_argument(
         "--prune", action="store_true", help="remove the photos of these folders that are gone"
@@ -194,7 +199,7 @@ def _describe(options: argparse.Namespace) -> None:
 def _index(options: argparse.Namespace) -> None:
     from niphash.apps.collection import index
 
-    index(options.photos, options.out, options.model, options.prune, options.move)
+    index(options.photos, options.out, options.model, options.prune, options.move, options.weights)
 
 
 def _info(options: argparse.Namespace) -> None:
