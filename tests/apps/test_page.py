@@ -215,7 +215,7 @@ def test_matched_regions_are_drawn_where_they_are(open_page, collection: Collect
     page.wait_for_selector("#results svg")
     assert shown(page)[0] == expected[0].id == 4
     caption = page.inner_text("#results li:first-child .caption")
-    assert caption.endswith(f"{expected[0].score:.0f} points match")
+    assert caption.endswith(f"{expected[0].score:.0f} points")
     picture = page.locator("#results li:first-child img").bounding_box()
     corners = page.eval_on_selector(
         "#results li:first-child polygon.edge",

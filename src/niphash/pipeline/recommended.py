@@ -27,7 +27,7 @@ from niphash.training.fit_data import FitData
 #: Photos that hashing learns from, at most; each is described again through two random views.
 MOST_PHOTOS = 1000
 #: With fewer, random hyperplanes found as many photos first (docs/collections.md has the measurement).
-FEWEST_PHOTOS = 50
+FEWEST_PHOTOS = 20
 
 
 class Recommended(NamedTuple):

@@ -114,7 +114,7 @@ function showMatches() {
 function caption(match) {
   const bits = Number.isInteger(match.distance) ? match.distance : match.distance.toFixed(2);
   const distance = match.itself ? "the photo itself" : bits === 1 ? "1 bit" : `${bits} bits`;
-  return match.region ? `${distance}, ${match.score} points match` : distance;
+  return match.region ? `${distance}, ${match.score} points` : distance;
 }
 
 function plural(count, what) {
