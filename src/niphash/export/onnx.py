@@ -145,7 +145,7 @@ def _compare(model: Model, outputs: list[str], content: bytes, photos: ImageSet,
     equal, cosine = 0, 1.0
     for image, descriptor, code in zip(images, expected, codes, strict=True):
         found = dict(zip(outputs, session.run(None, {"photo": np.asarray(image)}), strict=True))
-        cosine = min(cosine, float(found["descriptor"] @ descriptor))
+        cosine = float(np.minimum(cosine, found["descriptor"] @ descriptor))  # NaN where one is NaN
         if model.bits:
             equal += model.bits - int(np.unpackbits(found["code"] ^ code).sum())
     return Agreement(len(images), len(images) * model.bits, equal, cosine)
@@ -173,11 +173,12 @@ def _drawn(photos: ImageSet, orbit: int) -> list[Image.Image]:
 
 
 def _photographs() -> ImageSet:
-    """Return views of the photographs that come with scikit-image and scikit-learn."""
+    """Return views of the photographs that come with scikit-image and scikit-learn, large and small."""
     pictures = [
         Image.fromarray(read_photo(*photo)) for photo in (*OBJECT_PHOTOS, *CLUTTER_PHOTOS, *FIT_PHOTOS)
     ]
-    seen = [RandomView(seed=0, copy=copy)(p, row) for copy in range(4) for row, p in enumerate(pictures)]
+    seen = [RandomView(seed=0, copy=copy)(p, row) for copy in range(3) for row, p in enumerate(pictures)]
+    seen += [picture.resize((picture.width // 6, picture.height // 5)) for picture in pictures]
     return ImageSet(tuple(f"view {row}" for row in range(len(seen))), tuple(seen))
 
 

@@ -67,10 +67,8 @@ class Layout(nn.Module):
         across, down = (
             self._matrix(own, n, shorter, natural, side) for own, n in ((columns, width), (rows, height))
         )
-        pixels, upright = resampled(pixels, across, down), pixels.transpose(1, 2)
-        if self.mode == "squash":  # Pillow begins with the axis that leaves it less to do
-            columns_first = resampled(upright, down, across).transpose(1, 2)
-            pixels = torch.where(height > width, columns_first, pixels)
+        pixels = filtered(pixels, across)  # [3, H, S]
+        pixels = filtered(pixels.transpose(1, 2), down).transpose(1, 2)  # [3, S, S]
         if self.mode == "pad":
             pixels = pixels + self.mean_pixel * (1 - _taken(down)[:, None] * _taken(across))
         return Canvas(pixels, side.float())
@@ -104,12 +102,7 @@ def shrinking(out: Tensor, own: Tensor, length: Tensor, target: Tensor) -> Tenso
     distance = (block + 0.5)[None] - ((out + 0.5) * scale)[:, None]
     inside = ((own >= 0) & (own < length))[None] & ((out >= 0) & (out < target))[:, None]
     weights = (1 - distance.abs() / width).clamp(min=0) / members * inside  # [S, n]
-    return weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-
-
-def resampled(pixels: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """Return pixels [3, H, W] resized to [3, S, S] by a matrix an axis, first along the rows."""
-    return filtered(filtered(pixels, across).transpose(1, 2), down).transpose(1, 2)
+    return weights / weights.sum(1, keepdim=True).clamp(min=1e-6)  # rows that take nothing
 
 
 def filtered(pixels: Tensor, matrix: Tensor) -> Tensor:
