@@ -34,7 +34,7 @@ from niphash.collection.reranking import Reranking, new_reranking
 from niphash.data.images import Box, ImageSet, UnreadableImage, as_image_set
 from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
-from niphash.model import RECORD, Model, load
+from niphash.model import CONFIG, RECORD, Model, load
 from niphash.progress import track
 from niphash.search.comparison import DistanceChoice, choose_distance
 from niphash.search.index import Index
@@ -115,6 +115,8 @@ class Collection:
         """
         with self._opening:
             if self._model is None:
+                if not (self.folder / MODEL / CONFIG).is_file():
+                    raise InputError(f"{self.folder / MODEL}: the index has lost its model; {REMEDY}")
                 model = load(self.folder / MODEL)
                 if digests(self.folder / MODEL)["model"] != self.manifest.fact("model"):
                     raise InputError(f"{self.folder / MODEL}: not the model that made this index; {REMEDY}")
