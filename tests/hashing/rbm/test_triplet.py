@@ -25,6 +25,7 @@ from niphash.training.trainer import quiet_cpu_trainer
 #: A first phase too short to matter, from weights large enough to spread the activations.
 SMALL = {
     "layers": [16],
+    "scaling": "dimension",
     "max_epochs": 1,
     "min_steps": 1,
     "learning_rate": 0.001,
