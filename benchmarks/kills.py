@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import numpy as np
 
 from niphash.apps.collection import index
@@ -33,6 +34,7 @@ from niphash.model import Model, load
 from niphash.pipeline.run import assemble
 from niphash.pipeline.training import train
 from niphash.training.callbacks import EpochCheckpoint
+from tests.apps.served import served
 
 WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "full disk")
 #: Seconds after which a run that was asked to end, or that should have ended by itself, hangs.
@@ -97,6 +99,7 @@ def jobs(photos: Path, some: Path, model_folder: Path) -> list[Job]:
         *fits,
         Job("index", partial(_index, photos, model_folder), partial(_indexed, photos)),
         Job("add to an index", partial(_add, some, photos, model_folder), partial(_indexed, photos)),
+        Job("serve and add", partial(_serve, photos, model), _served),
     ]
 
 
@@ -261,6 +264,29 @@ def _add(some: Path, photos: Path, model: Path, folder: Path) -> None:
         _index(some, model, folder)
         (folder / "begun").touch()
     _index(photos, model, folder)
+
+
+def _serve(photos: Path, model: Model, folder: Path) -> None:
+    """Serve a collection and post photos to it, in one process that a signal ends as a whole."""
+    collection = Collection.create(folder / "served.index", model)
+    collection._model = model
+    with collection, served(collection) as address, httpx.Client(base_url=address, timeout=60) as client:
+        for path in sorted(photos.rglob("*.jpg"))[::2]:
+            answer = client.post("/photos", content=path.read_bytes())
+            if answer.is_error:
+                raise InputError(answer.text)
+
+
+def _served(folder: Path) -> tuple[Any, ...]:
+    with Collection(folder / "served.index") as collection:
+        if problems := collection.check():
+            return ("damaged", *problems)
+        codes = {
+            collection.path(int(number)).name: collection.codes.get(np.array([number])).tobytes()
+            for number in collection.codes.ids
+        }
+        files = sorted(path.name for path in (collection.folder / "uploads").iterdir())
+        return sorted(codes.items()), files, len(collection)
 
 
 def _indexed(photos: Path, folder: Path) -> tuple[Any, ...]:

@@ -73,6 +73,12 @@ class Model:
         """Return uint8 [N, bits // 8], one code a photo (arguments and errors as :meth:`describe`)."""
         return self.hasher.encode(self.describe(images))
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the model to a Hugging Face hub, see :func:`niphash.hub.push_to_hub`."""
+        from niphash.hub import push_to_hub
+
+        return push_to_hub(self, repo_id, **options)
+
     def save(self, folder: Path | str) -> Path:
         """Write the model to ``folder`` (made when missing) and return it.
 

@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_search(commands)
     _add_duplicates(commands)
     _add_serve(commands)
+    _add_export(commands)
     _add_rank(commands)
     _add_data(commands)
     return parser
@@ -78,7 +79,12 @@ def _add_describe(commands: argparse._SubParsersAction) -> None:
 def _add_index(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("index", help="make an index of photos, or bring one up to date")
     command.add_argument("photos", nargs="*", help="folders of photos")
-    command.add_argument("--model", help="folder of a trained model; needed the first time only")
+    command.add_argument(
+        "--model", help="folder of a trained model, the first time; a recommended one when not given"
+    )
+    command.add_argument(
+        "--weights", metavar="FILE", help="of the recommended model's network; downloaded when not given"
+    )
     command.add_argument("--out", required=True, help="folder of the index; what it holds already is kept")
     command.add_argument(
         "--prune", action="store_true", help="remove the photos of these folders that are gone"
@@ -133,6 +139,14 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--host", default="127.0.0.1", help="address to listen on; this machine alone")
     command.add_argument("--token", help="ask everyone for it (or set NIPHASH_TOKEN)")
     command.set_defaults(run=_serve)
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("export", help="write a trained model as an ONNX file")
+    command.add_argument("model", help="folder of a trained model, or of an index")
+    command.add_argument("--onnx", required=True, metavar="FILE", help="file to write")
+    command.add_argument("--photos", metavar="FOLDER", help="check the file on these photos")
+    command.set_defaults(run=_export)
 
 
 def _add_form(command: argparse.ArgumentParser, csv: bool) -> None:
@@ -194,7 +208,7 @@ def _describe(options: argparse.Namespace) -> None:
 def _index(options: argparse.Namespace) -> None:
     from niphash.apps.collection import index
 
-    index(options.photos, options.out, options.model, options.prune, options.move)
+    index(options.photos, options.out, options.model, options.prune, options.move, options.weights)
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -231,6 +245,12 @@ def _serve(options: argparse.Namespace) -> None:
     from niphash.apps.service.run import serve
 
     serve(options.index, options.host, options.port, options.token or os.environ.get("NIPHASH_TOKEN") or None)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from niphash.apps.export import export
+
+    export(options.model, options.onnx, options.photos)
 
 
 def _duplicates(options: argparse.Namespace) -> None:

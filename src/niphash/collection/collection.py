@@ -18,6 +18,7 @@ from niphash.collection.manifest import REMEDY, Entry, Manifest
 from niphash.collection.nearness import Near, Reach, near_codes, near_descriptors
 from niphash.collection.parts import (
     CODES,
+    FEATURES,
     FORMER_MANIFEST,
     MANIFEST,
     MODEL,
@@ -29,7 +30,7 @@ from niphash.collection.parts import (
     writer_lock,
 )
 from niphash.collection.places import Finds, Place, photos_below, place
-from niphash.collection.reranking import Reranking
+from niphash.collection.reranking import Reranking, new_reranking
 from niphash.data.images import Box, ImageSet, UnreadableImage, as_image_set
 from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
@@ -71,6 +72,7 @@ class Collection:
         self._model: Model | None = None
         self._codes: Index | None = None
         self._roots: dict[int, Path] | None = None
+        self._rerankings: dict[str, Reranking | None] = {}
 
     @classmethod
     def create(cls, folder: Path | str, model: Model) -> "Collection":
@@ -186,6 +188,7 @@ class Collection:
         within: float | None = None,
         distance: DistanceChoice = "auto",
         box: Box | None = None,
+        rerank: str = "none",
     ) -> list[Match]:
         """Return the photos that look like ``photo``, nearest first, equal distances by id.
 
@@ -195,18 +198,30 @@ class Collection:
             within: Only those not farther than this many bits.
             distance: Between codes, see :func:`niphash.search.comparison.choose_distance`.
             box: Ask with this part of the photo.
+            rerank: How the first results are ordered anew, a name of ``conf/rerank``.
 
         Raises:
             InputError: the photo cannot be read, has no local descriptor, or an option means nothing.
         """
         reach = Reach(k, within, distance)
         if isinstance(photo, int | np.integer) and not isinstance(photo, bool):
-            answer = self.answer_for(int(photo), reach, box)
+            answer = self.answer_for(int(photo), reach, box, self.reranking(rerank))
         else:
-            (answer,) = self.answers(as_image_set(photo), reach, box)
+            (answer,) = self.answers(as_image_set(photo), reach, box, self.reranking(rerank))
         if answer.problem is not None:
             raise InputError(f"{answer.query}: {answer.problem}")
         return list(answer.matches)
+
+    def reranking(self, name: str) -> Reranking | None:
+        """Return a re-ranking by its name in ``conf/rerank``, ``None`` for ``none``; made at first use.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        with self._opening:
+            if name not in self._rerankings:
+                self._rerankings[name] = new_reranking(name, self.folder / FEATURES, self.model.describer)
+            return self._rerankings[name]
 
     def answers(
         self, images: ImageSet, reach: Reach, box: Box | None = None, reranking: Reranking | None = None
@@ -326,7 +341,7 @@ class Collection:
                 raise InputError(f"{home}: cannot be written ({error.strerror})") from error
             changes = Changes()
             here = Place(Path(UPLOADS), os.fsencode(kept.name), kept)
-            Update(manifest, codes, self.model, None, changes).run([here], [], False)
+            Update(manifest, codes, self.model, None, changes, self.folder / FEATURES).run([here], [], False)
         if changes.skipped:
             kept.unlink(missing_ok=True)
             raise UnreadableImage("the photo", changes.skipped[0].reason)
@@ -344,7 +359,7 @@ class Collection:
             if missing := [number for number in numbers if number not in entries]:
                 raise InputError(f"photo {missing[0]} is not in {self.folder}; niphash search names the ids")
             kept = [path for entry in entries.values() if self.keeps(path := self.location(entry))]
-            forget(manifest, codes, list(entries.values()))
+            forget(manifest, codes, list(entries.values()), self.folder / FEATURES)
             for path in kept:
                 path.unlink(missing_ok=True)
 
@@ -407,7 +422,8 @@ class Collection:
     def _update(self, finds: Finds, prune: bool, store: "DescriptorStore | None") -> Changes:
         changes = Changes(surveys=finds.surveys)
         with self._writing() as (manifest, codes):
-            Update(manifest, codes, self.model, store, changes).run(finds.places, finds.scopes, prune)
+            update = Update(manifest, codes, self.model, store, changes, self.folder / FEATURES)
+            update.run(finds.places, finds.scopes, prune)
         return changes
 
     @contextmanager

@@ -13,7 +13,9 @@ from niphash.errors import InputError
 from niphash.model import CONFIG, DESCRIBER, FIT_SET, HASHER, RECORD, Model
 
 MANIFEST, CODES, MODEL, UPLOADS, LOCK = "photos.sqlite", "codes", "model", "uploads", "lock"
-_PARTS = (MANIFEST, CODES, MODEL, UPLOADS, LOCK)
+#: Local features of the photos, which geometric re-ranking keeps.
+FEATURES = "features"
+_PARTS = (MANIFEST, CODES, MODEL, UPLOADS, FEATURES, LOCK)
 #: Of a photo index of earlier versions.
 FORMER_MANIFEST = "photos.json"
 

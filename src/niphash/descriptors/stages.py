@@ -48,8 +48,12 @@ class Stage(ABC):
         """Fit on float32 rows [N, D]; where :attr:`views` is not 0, each photo is paired with its views."""
 
     @abstractmethod
+    def transform(self, descriptors: torch.Tensor) -> torch.Tensor:
+        """Return float32 [N, dim], L2-normalised, of float32 [N, D]."""
+
     def __call__(self, descriptors: np.ndarray) -> np.ndarray:
         """Return float32 [N, dim], L2-normalised, of float32 [N, D]."""
+        return self.transform(torch.from_numpy(np.ascontiguousarray(descriptors))).numpy()
 
     @abstractmethod
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -83,12 +87,11 @@ class Centring(Stage):
         """Fit on float32 rows [N, D]."""
         self.mean = torch.from_numpy(np.asarray(data.rows).mean(0, dtype=np.float64).astype(np.float32))
 
-    def __call__(self, descriptors: np.ndarray) -> np.ndarray:
+    def transform(self, descriptors: torch.Tensor) -> torch.Tensor:
         """Return float32 [N, D], L2-normalised, of float32 [N, D]."""
         if self.mean is None:
             raise RuntimeError("the centring has not been fitted")
-        centred = torch.from_numpy(np.ascontiguousarray(descriptors)) - self.mean
-        return torch.nn.functional.normalize(centred, dim=1).numpy()
+        return torch.nn.functional.normalize(descriptors - self.mean, dim=1)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return ``mean`` [D]; nothing before the fit."""
@@ -125,12 +128,11 @@ class Projection(Stage):
         self.mean: torch.Tensor | None = None
         self.axes: torch.Tensor | None = None
 
-    def __call__(self, descriptors: np.ndarray) -> np.ndarray:
+    def transform(self, descriptors: torch.Tensor) -> torch.Tensor:
         """Return float32 [N, dim], L2-normalised, of float32 [N, D]."""
         if self.mean is None or self.axes is None:
             raise RuntimeError("the whitening has not been fitted")
-        projected = (torch.from_numpy(np.ascontiguousarray(descriptors)) - self.mean) @ self.axes.T
-        return torch.nn.functional.normalize(projected, dim=1).numpy()
+        return torch.nn.functional.normalize((descriptors - self.mean) @ self.axes.T, dim=1)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return ``mean`` [D] and ``axes`` [dim, D] (scaled); nothing before the fit."""

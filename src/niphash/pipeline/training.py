@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from niphash import __version__
 from niphash.data.checksums import set_checksum
 from niphash.data.names import portable_name
-from niphash.descriptors.describer import DescribeReport, unreadable
+from niphash.descriptors.describer import Describer, DescribeReport, unreadable
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors
 from niphash.errors import InputError, writing
 from niphash.model import Model
@@ -59,7 +59,7 @@ def train(run: Run) -> list[dict[str, Any]]:
             described = _describe_fit_set(describe, fit_set, rows.copies, run.seed)
         with watch.time("fit"):
             hasher.fit(rows.of(described), trainer)
-    model = Model(describer, hasher, run.model_config, *_record(run, fit_set))
+    model = Model(describer, hasher, run.model_config, *model_record(run, describer, fit_set))
     # torchrun and SLURM start this whole program once a process
     writes = getattr(rank_zero_only, "rank", 0) == 0
     unsaved = _save(model, run.folder) if writes else None
@@ -109,13 +109,19 @@ def _describe_fit_set(describe: Describe, fit_set: FitSet, copies: int, seed: in
     return StoredDescriptors(parts[0].store, positions)
 
 
-def _record(run: Run, fit_set: FitSet) -> tuple[dict[str, Any], np.ndarray]:
-    """Return what ``model.json`` holds before the metrics are known, and the fit photos' checksums."""
+def model_record(run: Run, describer: Describer, fit_set: FitSet) -> tuple[dict[str, Any], np.ndarray]:
+    """Return what ``model.json`` holds before the metrics are known, and the fit photos' checksums.
+
+    Args:
+        run: Whose hasher is fitted.
+        describer: The fitted describer.
+        fit_set: What both were fitted on.
+    """
     rows = checksums(fit_set.images)
     record = {
         "versions": versions(),
-        "fingerprint": run.describer.fingerprint,
-        "dim": run.describer.dim,
+        "fingerprint": describer.fingerprint,
+        "dim": describer.dim,
         "bits": run.hasher.bits,
         "seed": run.seed,
         "choices": dict(run.choices),
