@@ -11,7 +11,9 @@ from omegaconf import OmegaConf
 
 from niphash.config import conf_dir
 from niphash.errors import InputError
-from niphash.search import ClickHouseIndex, DaskIndex, FlatIndex
+from niphash.search import ClickHouseIndex, DaskIndex, FlatIndex, ShardedIndex
+from niphash.search.sharded import LocalShard, Shard
+from tests.clusters import lose_worker
 from tests.search.plain import flipped, make_codes
 
 
@@ -109,13 +111,66 @@ def test_a_clickhouse_that_is_not_there_is_named():
     assert "secret" not in str(caught.value)
 
 
+def test_shards_in_this_process_answer_as_one(tmp_path):
+    options = {"bits": 72}
+    index = ShardedIndex(options, [LocalShard(Shard(options)) for _ in range(3)])
+    codes, reference = check_engine(index, 72, tmp_path / "saved")
+    opened = ShardedIndex.open(tmp_path / "saved", write=True)
+    new = opened.add(codes[:4])
+    assert new.tolist() == reference.add(codes[:4]).tolist()
+    opened.remove(new[:1])
+    reference.remove(new[:1])
+    with pytest.raises(InputError, match="another process is writing"):
+        ShardedIndex.open(tmp_path / "saved", write=True)
+    opened.close()
+    assert_same_index(ShardedIndex.open(tmp_path / "saved"), reference, codes)
+
+
+def test_a_list_of_shards_that_was_changed_is_refused(tmp_path):
+    options = {"bits": 64}
+    ShardedIndex(options, [LocalShard(Shard(options)) for _ in range(2)]).save(tmp_path)
+    text = (tmp_path / "shards.json").read_text()
+    (tmp_path / "shards.json").write_text(text.replace('"shards": 2', '"shards": 1'))
+    with pytest.raises(InputError, match=r"shards\.json: damaged"):
+        ShardedIndex.open(tmp_path)
+
+
+def test_replicas_answer_for_a_lost_worker_and_without_them_it_is_an_error(cluster):
+    rng = np.random.default_rng(4)
+    codes = make_codes("clustered", 300, 64, rng)
+    reference = FlatIndex(64)
+    copied, single = (DaskIndex(64, cluster.scheduler_address, replicas=copies) for copies in (2, 1))
+    for index in (reference, copied, single):
+        index.add(codes)
+    lose_worker(cluster, 0)
+    with pytest.raises(InputError, match="a worker of the cluster was lost"):
+        single.search(codes[:1], 3)
+    with pytest.raises(InputError, match="a worker of the cluster was lost"):
+        single.search(codes[:1], 3)  # and stays lost
+    assert_same_index(copied, reference, codes)
+    for index in (reference, copied):
+        index.add(codes[:9])
+        index.remove(np.arange(50))
+    assert_same_index(copied, reference, codes)
+    lose_worker(cluster, 1)
+    with pytest.raises(InputError, match="a worker of the cluster was lost"):
+        copied.search(codes[:1], 3)
+    for index in (copied, single):
+        index.close()
+
+
+def test_more_replicas_than_workers_are_refused(cluster):
+    with pytest.raises(InputError, match="replicas=4: the cluster has 3 workers"):
+        DaskIndex(64, cluster.scheduler_address, replicas=4)
+
+
 @pytest.mark.slow
 def test_dask_shards_answer_as_one_and_a_lost_worker_is_an_error(tmp_path):
     pytest.importorskip("distributed", reason="needs distributed, of the extra niphash[dask]")
     index = configured("dask", 64)
     try:
         codes, reference = check_engine(index, 64, tmp_path / "saved")
-        worker = next(iter(index._client.run(os.getpid).values()))
+        worker = next(iter(index._cluster.client.run(os.getpid).values()))
         os.kill(worker, signal.SIGKILL)
         with pytest.raises(InputError, match="a worker of the cluster was lost"):
             index.search(codes[:1], 3)

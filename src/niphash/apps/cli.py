@@ -6,8 +6,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from niphash.apps.session import user_errors
+
+if TYPE_CHECKING:
+    from niphash.collection.codes import Workers
 
 #: Programs whose arguments are Hydra overrides, handed on as they are.
 HYDRA_PROGRAMS = ("train", "evaluate")
@@ -86,6 +90,7 @@ def _add_index(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--move", nargs=2, metavar=("OLD", "NEW"), help="a folder of photos that is elsewhere now"
     )
+    _add_workers(command)
     command.set_defaults(run=_index)
 
 
@@ -114,6 +119,7 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
         help="order the first 50 results anew",
     )
     _add_distance(command)
+    _add_workers(command)
     command.set_defaults(run=_search)
 
 
@@ -133,6 +139,23 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--host", default="127.0.0.1", help="address to listen on; this machine alone")
     command.add_argument("--token", help="ask everyone for it (or set NIPHASH_TOKEN)")
     command.set_defaults(run=_serve)
+
+
+def _add_workers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster whose workers hold the codes, tcp://host:8786",
+    )
+    command.add_argument(
+        "--replicas", type=int, default=1, metavar="N", help="search each code on so many workers; 1"
+    )
+
+
+def _workers(options: argparse.Namespace) -> "Workers":
+    from niphash.collection.codes import Workers
+
+    return Workers(options.scheduler, options.replicas)
 
 
 def _add_form(command: argparse.ArgumentParser, csv: bool) -> None:
@@ -194,7 +217,7 @@ def _describe(options: argparse.Namespace) -> None:
 def _index(options: argparse.Namespace) -> None:
     from niphash.apps.collection import index
 
-    index(options.photos, options.out, options.model, options.prune, options.move)
+    index(options.photos, options.out, options.model, options.prune, options.move, _workers(options))
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -224,6 +247,7 @@ def _search(options: argparse.Namespace) -> None:
         options.form,
         options.sheet,
         options.rerank,
+        _workers(options),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from niphash.collection.answers import Answer, Match
 from niphash.collection.changes import Changes
+from niphash.collection.codes import HERE, Workers
 from niphash.collection.collection import Collection
 from niphash.collection.nearness import Reach
 from niphash.collection.parts import FORMER_MANIFEST, MANIFEST
@@ -29,12 +30,17 @@ LARGEST_INPUT = 2**27
 
 
 def index(
-    photos: Sequence[str], out: str, model_folder: str | None, prune: bool, move: tuple[str, str] | None
+    photos: Sequence[str],
+    out: str,
+    model_folder: str | None,
+    prune: bool,
+    move: tuple[str, str] | None,
+    workers: Workers = HERE,
 ) -> None:
     """Make an index of photo folders, or bring one up to what the folders hold now, and say what was done."""
     if not photos and move is None:
         raise InputError("niphash index: name the folders of photos")
-    with _made(out, model_folder) as collection:
+    with _made(out, model_folder, workers) as collection:
         if move is not None:
             print(f"{collection.move(*move)} photos of {move[0]} are in {move[1]} now")
         if photos:
@@ -78,6 +84,7 @@ def search(
     form: str,
     sheet: str | None,
     rerank: str = "none",
+    workers: Workers = HERE,
 ) -> None:
     """Print for each photo those of the collection that look like it, nearest first.
 
@@ -91,6 +98,7 @@ def search(
         form: ``table``, ``json`` or ``csv``.
         sheet: A picture of the results to write.
         rerank: How the first results are ordered anew, a name of ``conf/rerank``.
+        workers: Who holds the codes.
 
     Raises:
         InputError: no photo could be read, or an option means nothing.
@@ -99,7 +107,7 @@ def search(
     reach.check()
     if sheet is not None:
         _check_writable(sheet)
-    with Collection(folder) as collection, tempfile.TemporaryDirectory() as scratch:
+    with Collection(folder, workers) as collection, tempfile.TemporaryDirectory() as scratch:
         queries = _queries(photos, Path(scratch))
         answers = []
         found = collection.answers(queries, reach, box, _reranking(collection, rerank))
@@ -138,15 +146,15 @@ def duplicates(folder: str, within: int, form: str, html: str | None) -> None:
     print(f"{len(groups)} groups of {photos} photos within {within} bits (=: the same file as the first)")
 
 
-def _made(out: str, model_folder: str | None) -> Collection:
+def _made(out: str, model_folder: str | None, workers: Workers) -> Collection:
     """Return the collection, made with a model where it is new."""
     exists = any((Path(out) / name).exists() for name in (MANIFEST, FORMER_MANIFEST))
     if not exists and model_folder is None:
         raise InputError(f"{out}: no index yet; name the model that makes it with --model <folder>")
     model = None if model_folder is None else load(model_folder)
     if not exists and model is not None:
-        return Collection.create(out, model)
-    collection = Collection(out)
+        return Collection.create(out, model, workers)
+    collection = Collection(out, workers)
     if model is not None:
         collection.check_model(model)
     return collection

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from niphash.search.faiss_index import FaissIndex
     from niphash.search.index import Index
     from niphash.search.segmented import FlatIndex, MultiIndex
+    from niphash.search.sharded import ShardedIndex
     from niphash.search.stored import StoredIndex, open_index
 
 _MODULES = {
@@ -21,6 +22,7 @@ _MODULES = {
     "FlatIndex": "segmented",
     "Index": "index",
     "MultiIndex": "segmented",
+    "ShardedIndex": "sharded",
     "StoredIndex": "stored",
     "open_index": "stored",
 }
@@ -31,6 +33,7 @@ __all__ = [
     "FlatIndex",
     "Index",
     "MultiIndex",
+    "ShardedIndex",
     "StoredIndex",
     "open_index",
 ]
