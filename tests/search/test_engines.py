@@ -12,8 +12,10 @@ from omegaconf import OmegaConf
 from niphash.config import conf_dir
 from niphash.errors import InputError
 from niphash.search import ClickHouseIndex, DaskIndex, FlatIndex, ShardedIndex
+from niphash.search.clickhouse_index import NativeDatabase
 from niphash.search.sharded import LocalShard, Shard
 from tests.clusters import lose_worker
+from tests.search.clickhouse_servers import started_servers
 from tests.search.plain import flipped, make_codes
 
 
@@ -45,18 +47,19 @@ def assert_same_index(index, reference, codes):
     assert index.explain(queries[:1], 5).candidates > 0
 
 
-def check_engine(index, bits, folder):
+def check_engine(index, bits, folder, size=600):
     """Change and ask an index and one in memory alike; save and open it; leave bad input without a trace."""
     rng = np.random.default_rng(1)
-    codes = make_codes("clustered", 600, bits, rng)
-    ids = rng.permutation(5000)[:600].astype(np.int64) - 2500
+    codes = make_codes("clustered", size, bits, rng)
+    ids = rng.permutation(5000)[:size].astype(np.int64) - 2500
+    part = size // 12
     reference = FlatIndex(bits)
     assert index.search(codes[:2], 3)[1].tolist() == [[-1] * 3] * 2
     for each in (index, reference):
-        each.add(codes[:300], ids[:300])
-        each.add(codes[300:], ids[300:])
-        each.remove(ids[100:200])
-        each.add(codes[:50], ids[150:200])
+        each.add(codes[: 6 * part], ids[: 6 * part])
+        each.add(codes[6 * part :], ids[6 * part :])
+        each.remove(ids[2 * part : 4 * part])
+        each.add(codes[:part], ids[3 * part : 4 * part])
         each.add(codes[:5])
     assert_same_index(index, reference, codes)
     for message, call in (
@@ -81,7 +84,7 @@ def test_clickhouse_in_this_process(bits, tmp_path):
     pytest.importorskip("chdb", reason="needs chdb, of the extra niphash[clickhouse]")
     index = configured("clickhouse", bits, table=f"codes_{bits}")
     try:
-        codes, reference = check_engine(index, bits, tmp_path / "saved")
+        codes, reference = check_engine(index, bits, tmp_path / "saved", size=180)
         with pytest.raises(InputError, match="no name of a table"):
             ClickHouseIndex(64, table="codes; drop table codes")
     finally:
@@ -93,22 +96,53 @@ def test_clickhouse_in_this_process(bits, tmp_path):
         opened.close()
 
 
-def test_clickhouse_on_a_server(tmp_path):
-    url = os.environ.get("NIPHASH_CLICKHOUSE")
-    if not url:
-        pytest.skip("needs the address of a ClickHouse server in NIPHASH_CLICKHOUSE")
-    index = ClickHouseIndex(64, url, table=f"niphash_test_{os.getpid()}")
-    check_engine(index, 64, tmp_path / "saved")
-    index._database.command(f"drop table {index._table}")
+@pytest.mark.slow
+def test_clickhouse_on_two_servers_with_a_distributed_table(tmp_path):
+    """Debian's server is of 2018: no bit functions, no ``delete from``."""
+    pytest.importorskip(
+        "clickhouse_driver", reason="needs clickhouse-driver, of the extra niphash[clickhouse]"
+    )
+    with started_servers(tmp_path, 2) as urls:
+        parts = [NativeDatabase(url) for url in urls]
+        for part in parts:
+            part.command("create table part (id Int64, code FixedString(4)) engine = MergeTree order by id")
+        parts[0].command(
+            "create table codes (id Int64, code FixedString(4)) "
+            "engine = Distributed(servers, default, part, intHash64(id))"
+        )
+        index = ClickHouseIndex(32, urls[0])
+        check_engine(index, 32, tmp_path / "saved", size=72)
+        assert all(part.query("select count() as n from part")["n"][0].as_py() > 9 for part in parts)
+        for each in (index, *parts):
+            each.close()
+        alone = ClickHouseIndex(32, urls[1], table="alone")
+        check_engine(alone, 32, tmp_path / "alone", size=72)
+        alone.close()
 
 
 def test_a_clickhouse_that_is_not_there_is_named():
     pytest.importorskip(
         "clickhouse_connect", reason="needs clickhouse-connect, of the extra niphash[clickhouse]"
     )
-    with pytest.raises(InputError, match="no ClickHouse answers there") as caught:
-        ClickHouseIndex(64, "http://user:secret@127.0.0.1:9/d")
-    assert "secret" not in str(caught.value)
+    for protocol in ("http", "clickhouse"):
+        with pytest.raises(InputError, match="no ClickHouse answers there") as caught:
+            ClickHouseIndex(64, f"{protocol}://user:secret@127.0.0.1:9/d")
+        assert "secret" not in str(caught.value)
+
+
+def test_the_bits_of_bytes_add_up_where_clickhouse_counts_none(monkeypatch):
+    """What servers too old for bit functions are sent, asked here of the one in this process."""
+    pytest.importorskip("chdb", reason="needs chdb, of the extra niphash[clickhouse]")
+    index, reference = ClickHouseIndex(32, table="codes_of_bytes"), FlatIndex(32)
+    try:
+        monkeypatch.setattr(index, "_has_bits", False)
+        codes = make_codes("clustered", 80, 32, np.random.default_rng(2))
+        for each in (index, reference):
+            each.add(codes)
+        for ours, theirs in zip(index.search(codes[:3], 9), reference.search(codes[:3], 9), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    finally:
+        index.close()
 
 
 def test_shards_in_this_process_answer_as_one(tmp_path):
