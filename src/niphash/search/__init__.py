@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from niphash.search.segmented import FlatIndex, MultiIndex
     from niphash.search.sharded import ShardedIndex
     from niphash.search.stored import StoredIndex, open_index
+    from niphash.search.torch_index import TorchIndex
 
 _MODULES = {
     "ClickHouseIndex": "clickhouse_index",
@@ -24,6 +25,7 @@ _MODULES = {
     "MultiIndex": "segmented",
     "ShardedIndex": "sharded",
     "StoredIndex": "stored",
+    "TorchIndex": "torch_index",
     "open_index": "stored",
 }
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "MultiIndex",
     "ShardedIndex",
     "StoredIndex",
+    "TorchIndex",
     "open_index",
 ]
 

@@ -383,8 +383,9 @@ class ClickHouseIndex(Index):
         self, queries: Queries, query: int, end: str, within: str = ""
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return integer distances int64 [n] and ids int64 [n] for one query."""
+        distance = _distance(queries, query, self._has_bits)
         found = self._database.query(
-            f"select id, toInt64({_distance(queries, query, self._has_bits)}) as distance from {self._table} {within} "
+            f"select id, toInt64({distance}) as distance from {self._table} {within} "
             f"order by distance, id {end}"
         )
         return found["distance"].to_numpy().astype(np.int64), found["id"].to_numpy().astype(np.int64)
