@@ -6,8 +6,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from niphash.apps.session import user_errors
+
+if TYPE_CHECKING:
+    from niphash.collection.codes import Workers
 
 #: Programs whose arguments are Hydra overrides, handed on as they are.
 HYDRA_PROGRAMS = ("train", "evaluate")
@@ -92,6 +96,7 @@ def _add_index(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--move", nargs=2, metavar=("OLD", "NEW"), help="a folder of photos that is elsewhere now"
     )
+    _add_workers(command)
     command.set_defaults(run=_index)
 
 
@@ -120,6 +125,7 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
         help="order the first 50 results anew",
     )
     _add_distance(command)
+    _add_workers(command)
     command.set_defaults(run=_search)
 
 
@@ -147,6 +153,23 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--onnx", required=True, metavar="FILE", help="file to write")
     command.add_argument("--photos", metavar="FOLDER", help="check the file on these photos")
     command.set_defaults(run=_export)
+
+
+def _add_workers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster whose workers hold the codes, tcp://host:8786",
+    )
+    command.add_argument(
+        "--replicas", type=int, default=1, metavar="N", help="search each code on so many workers; 1"
+    )
+
+
+def _workers(options: argparse.Namespace) -> "Workers":
+    from niphash.collection.codes import Workers
+
+    return Workers(options.scheduler, options.replicas)
 
 
 def _add_form(command: argparse.ArgumentParser, csv: bool) -> None:
@@ -208,7 +231,15 @@ def _describe(options: argparse.Namespace) -> None:
 def _index(options: argparse.Namespace) -> None:
     from niphash.apps.collection import index
 
-    index(options.photos, options.out, options.model, options.prune, options.move, options.weights)
+    index(
+        options.photos,
+        options.out,
+        options.model,
+        options.prune,
+        options.move,
+        options.weights,
+        _workers(options),
+    )
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -238,6 +269,7 @@ def _search(options: argparse.Namespace) -> None:
         options.form,
         options.sheet,
         options.rerank,
+        _workers(options),
     )
 
 

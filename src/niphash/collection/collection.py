@@ -13,7 +13,7 @@ import numpy as np
 
 from niphash.collection.answers import BLANK, Answer, Match
 from niphash.collection.changes import Changes, Update, forget, reconcile
-from niphash.collection.codes import create_codes, open_codes, writable_codes
+from niphash.collection.codes import HERE, Workers, create_codes, open_codes, writable_codes
 from niphash.collection.manifest import REMEDY, Entry, Manifest
 from niphash.collection.nearness import Near, Reach, near_codes, near_descriptors
 from niphash.collection.parts import (
@@ -57,13 +57,14 @@ class Collection:
 
     Args:
         folder: Made by :meth:`create` or ``niphash index``.
+        workers: Who holds the codes.
 
     Raises:
         InputError: it is no collection, or a damaged one, or of a newer format.
     """
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, workers: Workers = HERE) -> None:
+        self.folder, self._workers = Path(folder), workers
         if (self.folder / FORMER_MANIFEST).is_file() and not (self.folder / MANIFEST).exists():
             raise InputError(f"{folder}: an index of an earlier niphash; make it again with niphash index")
         self.manifest = Manifest(self.folder / MANIFEST)
@@ -75,7 +76,7 @@ class Collection:
         self._rerankings: dict[str, Reranking | None] = {}
 
     @classmethod
-    def create(cls, folder: Path | str, model: Model) -> "Collection":
+    def create(cls, folder: Path | str, model: Model, workers: Workers = HERE) -> "Collection":
         """Make an empty collection with a copy of ``model``, and open it.
 
         Raises:
@@ -87,14 +88,18 @@ class Collection:
         make_folder(folder)
         with writer_lock(folder):
             if not (folder / MANIFEST).exists():
-                create_codes(folder / CODES, model.bits)
+                create_codes(folder / CODES, model.bits, workers)
                 made = str(int(time.time()))
                 facts = {"bits": str(model.bits), **copy_model(model, folder), "made": made}
                 Manifest.create(folder / MANIFEST, {**facts, "changed": made}).close()
-        return cls(folder)
+        return cls(folder, workers)
 
     def close(self) -> None:
-        """Release the files."""
+        """Release the files, and the workers."""
+        with self._opening:
+            if self._codes is not None:
+                self._codes.close()
+                self._codes = None
         self.manifest.close()
 
     def __enter__(self) -> "Collection":
@@ -134,7 +139,7 @@ class Collection:
         with self._opening:
             if self.manifest.changed() or self._codes is None:
                 self._roots = None
-                self._codes = open_codes(self.folder / CODES, self.bits)
+                self._codes = open_codes(self.folder / CODES, self.bits, self._workers)
             return self._codes
 
     @property
@@ -432,7 +437,7 @@ class Collection:
         with self._changing, writer_lock(self.folder):
             manifest = Manifest(self.folder / MANIFEST, write=True)
             try:
-                with writable_codes(self.folder / CODES, self.bits) as codes:
+                with writable_codes(self.folder / CODES, self.bits, self._workers) as codes:
                     reconcile(manifest, codes)
                     yield manifest, codes
             finally:
