@@ -23,7 +23,7 @@ def refusal(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytes
     """Return the sentence with which the training refuses its arguments before it is started."""
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        run_hydra(lambda: pytest.fail("started"))
+        run_hydra(lambda: pytest.fail("started"), "train")
     assert ended.value.code == INPUT_ERROR
     (line,) = capsys.readouterr().err.splitlines()
     return line
@@ -46,7 +46,7 @@ def test_a_home_folder_is_shown_as_the_shell_would_write_it(monkeypatch, capsys)
 
 def test_flags_may_stand_between_overrides(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "seed=0,1", "-m", "bits=32"])
-    run_hydra(lambda: None)
+    run_hydra(lambda: None, "train")
     assert sys.argv == ["train.py", "-m", "seed=0,1", "bits=32"]
 
 

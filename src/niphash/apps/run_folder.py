@@ -8,7 +8,7 @@ from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from niphash.apps.session import user_errors
+from niphash.apps.session import INPUT_ERROR, user_errors
 from niphash.data.writing import check_folder
 from niphash.errors import InputError, writing
 from niphash.parallel import process_rank
@@ -56,11 +56,18 @@ class RunFolder(Callback):
                 file=sys.stderr,
             )
 
-    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Give the folder back."""
-        self._release()
-
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print and write the table of the sweep; exit status 2 where a run of it failed."""
+        self._release()
+        if process_rank() == 0:
+            from niphash.pipeline.sweeps import report_sweep
+
+            with user_errors():
+                failed = report_sweep(Path(config.hydra.sweep.dir), str(config.get("objective", "mAP")))
+            if failed:
+                raise SystemExit(INPUT_ERROR)
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Give the folder back."""
         self._release()
 
