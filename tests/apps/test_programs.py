@@ -355,6 +355,7 @@ def test_ranked_lists_of_sub_folders_name_paths_and_are_read_back(
     expected = json.loads((trained / "metrics.json").read_text())["descriptor"]
     assert measured["mAP"] == pytest.approx(expected["mAP"], abs=1e-4)
 
+
 def niphash(*words: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "NIPHASH_DATA": str(cwd / "niphash_data"), "COLUMNS": "120"}
     done = run_program("niphash", words, cwd, environment)

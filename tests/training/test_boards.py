@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from niphash.config import compose, conf_dir
+from niphash.errors import InputError
 from niphash.training.loggers import (
     CSVLogger,
     Picture,
@@ -89,6 +90,7 @@ def log_all(logger: Any, folder: Path) -> None:
 
 
 def test_weights_and_biases_gets_curves_histograms_summary_table_and_model(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
     monkeypatch.delenv("WANDB_CACHE_DIR", raising=False)
     home = tmp_path / "home"
@@ -97,6 +99,7 @@ def test_weights_and_biases_gets_curves_histograms_summary_table_and_model(tmp_p
     logger = wandb_logger(str(tmp_path), offline=True, **options)
     logger.log_hyperparams({"hashing": {"bits": 16}})
     log_all(logger, tmp_path)
+    wandb.teardown()  # its service writes the last of the file when it ends
     records = list(wandb_records(tmp_path))
     kinds = {record.WhichOneof("record_type") for record in records}
     assert "artifact" in kinds
@@ -110,19 +113,17 @@ def test_weights_and_biases_gets_curves_histograms_summary_table_and_model(tmp_p
     told = summary(records)
     assert told["folder/code/mAP"] == told["objective"] == 0.75
     [shown] = [row for row in rows if "queries/path" in row]
-    table = json.loads(
-        next(tmp_path.glob("wandb/offline-run-*/files/" + shown["queries/path"])).read_text()
-    )
+    artifacts = {record.artifact.type: record.artifact for record in records if record.HasField("artifact")}
+    files = {entry.path: Path(entry.local_path) for entry in artifacts["run_table"].manifest.contents}
+    table = json.loads(files["queries.table.json"].read_text())
     assert table["columns"] == ["query", "AP", "photo"]
     assert table["data"][0][:2] == ["a|<b>", 0.5]
     assert table["data"][0][2]["caption"] == "right"
+    assert Image.open(files[table["data"][0][2]["path"]]).size == (8, 8)
     assert shown["ranking/_type"] == "image-file"
-    [model] = [
-        r.artifact
-        for r in records
-        if r.WhichOneof("record_type") == "artifact" and r.artifact.type == "model"
-    ]
+    model = artifacts["model"]
     assert json.loads(model.metadata)["fit_set"] == {"images": 3, "checksum": "feed"}
+    assert [entry.path for entry in model.manifest.contents] == ["model.json"]
     [begun] = [record.run for record in records if record.WhichOneof("record_type") == "run"][:1]
     assert (begun.display_name, begun.run_group, begun.job_type) == ("rbm 16 bits", "sweep/1", "hashing")
     assert not (home / ".local").exists()  # what it keeps belongs to the run
@@ -197,12 +198,14 @@ def test_the_sweep_of_weights_and_biases_composes_at_each_of_its_ends():
 
 
 def test_the_dashboard_of_weights_and_biases_has_its_views():
-    pytest.importorskip("wandb_workspaces", reason="pip install wandb-workspaces")
+    pytest.importorskip("wandb_workspaces", reason="pip install niphash[boards]")
     from niphash.apps.dashboard.wandb_board import workspace
 
     board = workspace("me/niphash", "mAP")
     assert [section.name for section in board.sections] == ["Results", "Training"]
     assert all(section.panels for section in board.sections)
+    with pytest.raises(InputError, match="--wandb niphash: give <entity>/<project>"):
+        workspace("niphash", "mAP")
 
 
 def test_a_study_uses_the_loggers(object_folder: Path, tmp_path: Path):

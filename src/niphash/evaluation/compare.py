@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 #: A run folder holds one such file for each thing it measured: ``per_query_code.csv``, ...
 PER_QUERY = "per_query_{}.csv"
 
+#: Overrides that say where files are, not what is run.
+PLACES = ("paths.", "hydra.", "hydra/", "logger", "data.root", "fit.root")
+
 #: Name of a run whose options are all at their defaults, where the others' are not.
 DEFAULTS = "defaults"
 
@@ -178,17 +181,17 @@ def read_per_query(path: Path | str, metric: str) -> dict[str, tuple[float, int]
 def run_names(folders: Sequence[Path]) -> tuple[str, ...]:
     """Return a name for each run: the overrides in which the runs differ, as Hydra saved them.
 
-    Where these do not tell all runs apart, or a folder has none, the paths without the parts that all share.
+    Those that only say where files are count where the others do not tell all runs apart; where none do, or
+    a folder has none, the paths without the parts that all share.
     """
     given = [overrides_of(folder) for folder in folders]
     known = [overrides for overrides in given if overrides is not None]
     if len(known) == len(folders):
         differing = differing_options(known)
-        names = [
-            " ".join(f"{key}={run[key]}" for key in differing if key in run) or DEFAULTS for run in known
-        ]
-        if len(set(names)) == len(names):
-            return tuple(names)
+        for keys in ([key for key in differing if not key.startswith(PLACES)], differing):
+            names = [" ".join(f"{key}={run[key]}" for key in keys if key in run) or DEFAULTS for run in known]
+            if len(set(names)) == len(names):
+                return tuple(names)
     return _path_names(folders)
 
 

@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from niphash.evaluation.compare import overrides_of
+from niphash.evaluation.compare import PLACES, overrides_of
 
 if TYPE_CHECKING:
     from niphash.pipeline.run import Run
 
 SWEEP_FILE = "multirun.yaml"  # that Hydra writes into the folder of a sweep
-#: Overrides that say where files are, not what is run.
-PLACES = ("paths.", "hydra.", "hydra/", "logger", "data.root", "fit.root")
 
 
 def run_labels(run: "Run", node: Mapping[str, Any]) -> dict[str, str]:

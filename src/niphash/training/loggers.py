@@ -305,17 +305,21 @@ def _show_on_wandb(
 ) -> None:
     import wandb
 
-    def cell(value: Any) -> Any:
+    def cell(value: Any, numbers: bool) -> Any:
         if isinstance(value, Picture):
             return wandb.Image(value.image, caption=value.caption, file_type="jpg")
-        return value
+        return value if value is None or numbers else str(value)  # a column has one type
 
     run = logger.experiment
     run.summary.update({**means, **({} if objective is None else {"objective": objective})})
     shown: dict[str, Any] = {} if picture is None else {picture.stem: wandb.Image(str(picture))}
     for name, table in tables.items():
-        rows = [[cell(value) for value in row] for row in table.rows]
-        shown[name] = wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
+        numbers = [
+            all(value is None or isinstance(value, int | float) for value in column)
+            for column in zip(*table.rows, strict=True)
+        ]
+        rows = [[cell(*pair) for pair in zip(row, numbers, strict=True)] for row in table.rows]
+        shown[name] = wandb.Table(columns=list(table.columns), data=rows)
     if shown:
         run.log(shown)
 

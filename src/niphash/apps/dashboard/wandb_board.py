@@ -4,16 +4,15 @@ from typing import Any
 
 from niphash.errors import InputError
 
-NEEDS = "pip install wandb-workspaces"
+NEEDS = "pip install niphash[boards]"
 
 
-def workspace(project: str, metric: str, data: str | None = None) -> Any:
+def workspace(project: str, metric: str) -> Any:
     """Return the views of a dashboard, not yet saved: values, curves, best and worst queries.
 
     Args:
         project: ``<entity>/<project>``.
         metric: That runs are compared by.
-        data: Data set whose means are shown; ``None``: the objective alone.
 
     Raises:
         InputError: the package is not here, or the project has no such name.
@@ -26,10 +25,6 @@ def workspace(project: str, metric: str, data: str | None = None) -> Any:
     if not (entity and slash and name) or "/" in name:
         raise InputError(f"--wandb {project}: give <entity>/<project>")
     panels = reports.v2
-    means = [
-        "objective",
-        *([] if data is None else [f"{data}/{of}/{metric}" for of in ("code", "descriptor")]),
-    ]
     return workspaces.Workspace(
         entity=entity,
         project=name,
@@ -40,9 +35,6 @@ def workspace(project: str, metric: str, data: str | None = None) -> Any:
                 is_open=True,
                 panels=[
                     panels.BarPlot(title=f"objective ({metric})", metrics=["objective"]),
-                    panels.ParallelCoordinatesPlot(
-                        columns=[panels.ParallelCoordinatesPlotColumn(metric=m) for m in means]
-                    ),
                     panels.MediaBrowser(title="best and worst queries", media_keys=["ranking", "queries"]),
                 ],
             ),
