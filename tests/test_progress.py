@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,7 +24,7 @@ def log_file(tmp_path: Path):
 def slow(monkeypatch: pytest.MonkeyPatch):
     """A clock on which every item takes eight seconds."""
     now = iter(range(0, 10_000, 8))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(now)))
 
 
 def test_long_work_ends_at_its_end_on_the_terminal_and_in_the_log(slow, log_file: Path, capsys):
@@ -32,6 +33,13 @@ def test_long_work_ends_at_its_end_on_the_terminal_and_in_the_log(slow, log_file
     shown = capsys.readouterr().err.splitlines()
     assert shown[-1].startswith("itq, 32 bits: describe: 60/60, ")
     assert log_file.read_text().splitlines() == shown
+
+
+def test_a_bar_ends_at_its_end(slow, log_file: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    list(track(range(6), "describe", step=10))
+    assert "60/60" in capsys.readouterr().err
+    assert log_file.read_text().splitlines()[-1].startswith("describe: 60/60, ")
 
 
 def test_work_that_goes_on_begins_where_it_was(slow, log_file: Path, capsys):

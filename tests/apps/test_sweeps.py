@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from niphash.apps.run_folder import RunFolder, claim
 from niphash.apps.search_spaces import SPACES
 from niphash.config import compose, conf_dir
+from niphash.errors import InputError
 from niphash.pipeline.run_folders import find_runs
 from tests.apps.test_programs import ROOT, SMALL, run
 from tests.model_folders import write_run_folder
@@ -139,6 +142,16 @@ def test_runs_are_in_the_order_of_their_numbers(tmp_path: Path):
     for number in (10, 9, 2):
         write_run_folder(tmp_path / str(number), {"bits": str(number)}, {"mAP": 0.5})
     assert [found.folder.name for found in find_runs([tmp_path])] == ["2", "9", "10"]
+
+
+def test_what_a_launcher_sends_to_its_processes_holds_no_lock(tmp_path: Path):
+    folder = RunFolder()
+    folder._claim(str(tmp_path / "run"))
+    sent = pickle.loads(pickle.dumps(folder))
+    sent._release()
+    with pytest.raises(InputError, match="another run is writing here"):
+        claim(tmp_path / "run")  # the sender has it still
+    folder._release()
 
 
 @pytest.mark.slow

@@ -42,6 +42,10 @@ class RunFolder(Callback):
     def __init__(self) -> None:
         self._lock: FileLock | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return a state without the lock: processes of a launcher are sent callbacks and claim nothing."""
+        return {"_lock": None}
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim ``hydra.run.dir``; exit with a sentence where another run has it."""
         self._claim(config.hydra.run.dir)
