@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
 import niphash
-from niphash.apps.session import INPUT_ERROR, run_hydra
+from niphash.apps.session import INPUT_ERROR, run_hydra, user_errors
 from niphash.config import compose
 from niphash.errors import InputError
 from niphash.pipeline.run import assemble
@@ -91,3 +92,16 @@ def test_a_value_of_another_kind_is_named_with_its_option(override: str, tmp_pat
 def test_what_is_no_picture_is_refused_by_kind(photo: object):
     with pytest.raises(InputError, match="is no picture"):
         niphash.load(MODEL).hash(photo)
+
+
+def test_photos_within_our_own_limit_bring_no_warnings(recwarn):
+    with user_errors():
+        Image.new("L", (9600, 9600)).crop((0, 0, 9600, 9600))  # more pixels than Pillow warns of
+    assert not [warning for warning in recwarn if "exceeds limit" in str(warning.message)]
+
+
+def test_an_interrupted_command_says_how_to_go_on(capsys):
+    with pytest.raises(SystemExit) as ended, user_errors():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert "hydra" not in capsys.readouterr().err
