@@ -179,7 +179,12 @@ def measure(
     of_database, of_queries = DescribeReport(), DescribeReport()
     with watch.time("describe"):
         database = _describe_database(task, describe, of_database, pooling)
-        queries = np.asarray(describe(task.queries, of_queries))
+        described = describe(task.queries, of_queries)
+        queries = np.asarray(described)
+    blank = of_database.blank + of_queries.blank
+    if isinstance(database.copies[0], StoredDescriptors):  # a query may be a database image too
+        seen = ((task.database, database.copies[0]), (task.queries, described))
+        blank = len({photo for images, stored in seen for photo in _blank_photos(images, stored)})
     skipped = _unreadable_photos((task.database, of_database), (task.queries, of_queries))
     read = _count_photos(task) - len(skipped)
     task, queries = _readable_queries(task, queries)
@@ -233,7 +238,7 @@ def measure(
             for name, milliseconds in spent.items()
         },
         skipped=skipped,
-        blank=of_database.blank + of_queries.blank,
+        blank=blank,
         read=read,
         distance=distance,
         transductive=any(share_a_photo(model.fit_checksums, s) for s in (task.database, task.queries)),
@@ -314,6 +319,12 @@ def _nearest(sources: Sequence[Distances]) -> Distances:
 def _count_photos(task: RetrievalTask) -> int:
     """Return the number of different photos: a query may be a database image, or a box in one."""
     return len({_photo(source) for source in (*task.database.sources, *task.queries.sources)})
+
+
+def _blank_photos(images: ImageSet, stored: StoredDescriptors) -> set[Path | int]:
+    """Return the photos without any local descriptor, each once."""
+    rows = np.flatnonzero(stored.store.blank(stored.positions))
+    return {_photo(images.sources[row]) for row in rows.tolist()}
 
 
 def _unreadable_photos(*described: tuple[ImageSet, DescribeReport]) -> list[dict[str, str]]:

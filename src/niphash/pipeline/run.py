@@ -22,6 +22,7 @@ from niphash.evaluation.functional import Ties
 from niphash.evaluation.metrics import Score
 from niphash.hashing.hasher import Hasher
 from niphash.options import check_bits, check_choice, check_number
+from niphash.pipeline.labels import run_labels
 from niphash.pipeline.task_views import DatabasePooling, TaskViews
 from niphash.search.comparison import DistanceChoice
 from niphash.search.index import Index
@@ -29,6 +30,7 @@ from niphash.search.rerank.reranker import Reranker
 from niphash.training.trainer import TrainerFactory, check_trainer, with_callbacks
 
 if TYPE_CHECKING:
+    from pytorch_lightning import Callback
     from pytorch_lightning.loggers import Logger
 
 STAGES = ("hashing", "classifier")
@@ -157,7 +159,11 @@ class Run:
     def loggers(self) -> "list[Logger]":
         """The Lightning loggers of ``conf/logger``, writing into the run folder."""
         nodes = (self._config.get("logger") or {}).values()
-        return [build(node, save_dir=str(self.folder)) for node in nodes if node is not None]
+        return [
+            build(node, save_dir=str(self.folder), **run_labels(self, node))
+            for node in nodes
+            if node is not None
+        ]
 
     @cached_property
     def trainer(self) -> TrainerFactory:
@@ -174,10 +180,13 @@ class Run:
         if loggers is None:
             check_trainer(partial(make, logger=False))
             return partial(make, logger=False, default_root_dir=str(folder))
-        nodes = (self._config.get("callbacks") or {}).values()
-        make = with_callbacks(make, lambda: [build(node) for node in nodes])
+        make = with_callbacks(make, self.new_callbacks)
         check_trainer(partial(make, logger=False))
         return partial(make, logger=loggers, default_root_dir=str(folder))
+
+    def new_callbacks(self) -> "list[Callback]":
+        """Return the callbacks of ``conf/callbacks``, made anew: each stage has its own."""
+        return [build(node) for node in (self._config.get("callbacks") or {}).values()]
 
     @property
     def bits(self) -> int:

@@ -46,6 +46,7 @@ def train(run: Run) -> list[dict[str, Any]]:
     rows = fit_rows(fit_set, run.fit, hasher.needs_pairs, run.seed)
     hasher.check(describer.dim, rows.count)
     hasher.check_pairs(rows.pairs, rows.count)
+    describer.check(len(fit_set.images))
     watch = Stopwatch()
     for logger in run.loggers:
         logger.log_hyperparams(run.record)
@@ -73,7 +74,9 @@ def train(run: Run) -> list[dict[str, Any]]:
         model.record["metrics"] = entries
         if unsaved is None:
             model.save_record(run.folder / "model")
-        report_run(entries, measurements, run.folder, run.loggers)
+        report_run(entries, measurements, run.folder, run.loggers, run.option("objective") or "mAP")
+        if unsaved is None:
+            loggers.log_model(run.loggers, run.folder / "model", model.record)
     loggers.close(run.loggers)
     if unsaved is not None:
         raise unsaved

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, get_args
@@ -12,20 +11,22 @@ from typing import NamedTuple, get_args
 import numpy as np
 import pytorch_lightning as pl
 
+from niphash import progress
 from niphash.config import conf_dir
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.hashing.rbm.regularizers import RegularizerName
 from niphash.hashing.rbm.stack import RBMStack
-from niphash.pipeline.fitting import checksums, share_a_photo, view_pairs, with_views
+from niphash.pipeline.fitting import FitSet, checksums, fit_rows, share_a_photo, view_pairs, with_views
 from niphash.pipeline.run import Run
 from niphash.search.comparison import DistanceChoice, code_distances
 from niphash.search.ranking import rank
 from niphash.studies.measured import Bench, check_names, metric_of_record, paired, prepare
 from niphash.studies.published_values import published
+from niphash.training import loggers
 from niphash.training.fit_data import FitData
-from niphash.training.trainer import TrainerFactory
+from niphash.training.trainer import TrainerFactory, with_callbacks
 
 log = logging.getLogger(__name__)
 
@@ -100,14 +101,19 @@ class HashingBench:
         Raises:
             InputError: no such choice or key, or it cannot be fitted on these descriptors.
         """
-        return self.fit_hasher(self.hasher(overrides), *callbacks)
+        return self.fit_hasher(self.hasher(overrides), *callbacks, name=" ".join(overrides))
 
     def fit_rows(self, hasher: Hasher) -> np.ndarray:
         """Return what ``hasher`` is fitted on, float32 [M, D]."""
         return self.with_views if hasher.needs_pairs else self.photos
 
-    def fit_hasher(self, hasher: Hasher, *callbacks: pl.Callback) -> Hasher:
-        """Fit ``hasher`` and return it; ``callbacks`` follow its stages.
+    def fit_hasher(self, hasher: Hasher, *callbacks: pl.Callback, name: str = "") -> Hasher:
+        """Fit ``hasher`` and return it.
+
+        Args:
+            hasher: Unfitted.
+            *callbacks: Follow its stages.
+            name: Of its progress and its curves; the method and its bits where there is none.
 
         Raises:
             InputError: it cannot be fitted on these descriptors.
@@ -115,8 +121,9 @@ class HashingBench:
         rows = self.fit_rows(hasher)
         hasher.check(rows.shape[1], len(rows))
         data = FitData(rows, self.pairs if hasher.needs_pairs else None)
-        with _trainer(self.run) as trainer:
-            hasher.fit(data, partial(trainer, callbacks=list(callbacks)))
+        name = name or f"{type(hasher).__name__}, {hasher.bits} bits"
+        with _trainer(self.run) as trainer, progress.owned(name), loggers.owned(self.run.loggers, name):
+            hasher.fit(data, with_callbacks(trainer, lambda: [*self.run.new_callbacks(), *callbacks]))
         return hasher
 
     def report(self, hasher: Hasher, distance: DistanceChoice | None = None) -> Report:
@@ -152,7 +159,7 @@ class HashingBench:
         """
         hasher = self.hasher(overrides)
         try:
-            self.fit_hasher(hasher)
+            self.fit_hasher(hasher, name=" ".join(overrides))
         except InputError as error:
             log.warning("%s is left out: %s", " ".join(overrides), error)
             return None
@@ -253,6 +260,18 @@ def hashing_benches(run: Run, views: bool = True, queries: int | None = None) ->
     return found
 
 
+def check_counts(run: Run, fit_set: FitSet) -> None:
+    """Refuse what ``run`` could not learn from so many fit photos, before any photo is described.
+
+    Raises:
+        InputError: its descriptor or its hashing method needs more of them.
+    """
+    run.describer.check(len(fit_set.images))
+    rows = fit_rows(fit_set, run.fit, run.hasher.needs_pairs, run.seed)
+    run.hasher.check(run.describer.dim, rows.count)
+    run.hasher.check_pairs(rows.pairs, rows.count)
+
+
 def _check_readable(what: str, rows: np.ndarray, data: str) -> None:
     if not _readable(rows).any():
         raise InputError(f"{data}: none of the {len(rows)} {what} photos can be read")
@@ -274,7 +293,7 @@ def _readable_pairs(rows: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np
 def _trainer(run: Run) -> Iterator[TrainerFactory]:
     """Give the trainer of ``run``; its checkpoints are thrown away, since every method makes its own."""
     with TemporaryDirectory(prefix="niphash-") as folder:
-        yield run.trainer_in(Path(folder))
+        yield run.trainer_in(Path(folder), run.loggers)
 
 
 def chosen_metric(metric: str | None, bench: HashingBench, known: Report) -> str:
