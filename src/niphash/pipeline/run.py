@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from niphash.config import build, compose, copied, variant
+from niphash.config import build, compose, conf_dir, copied, variant
 from niphash.data.dataset import DataSet
 from niphash.data.task import RetrievalTask
 from niphash.data.writing import refuse_file
@@ -262,6 +262,7 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
         check_bits(cfg.bits)
     check_number("seed", cfg.seed, least=0, whole=True, group="")
     check_choice("stage", cfg.get("stage", "hashing"), STAGES, group="")
+    _check_setting(cfg)
     ties = check_choice("ties", cfg.ties, get_args(Ties), group="")
     distance = check_choice("distance", cfg.distance, get_args(DistanceChoice), group="")
     return Run(
@@ -276,6 +277,17 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
         choices={group: (choices or {})[group] for group in CHOICES if group in (choices or {})},
         _config=cfg,
     )
+
+
+def _check_setting(cfg: DictConfig) -> None:
+    """Refuse ``setting=paper`` where no part of ``conf/setting`` goes with the experiment."""
+    setting = cfg.get("setting", "ours")
+    if setting == "ours":
+        return
+    known = sorted(path.parent.name for path in (conf_dir() / "setting").glob(f"*/{setting}.yaml"))
+    study = cfg.get("study")
+    if study is None or str(study.get("_target_")).rpartition(".")[2] not in known:
+        raise InputError(f"setting={setting}: goes with experiment={'|'.join(known)}")
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

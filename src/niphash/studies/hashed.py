@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 
 from niphash import progress
 from niphash.config import conf_dir
@@ -125,6 +127,31 @@ class HashingBench:
         with _trainer(self.run) as trainer, progress.owned(name), loggers.owned(self.run.loggers, name):
             hasher.fit(data, with_callbacks(trainer, lambda: [*self.run.new_callbacks(), *callbacks]))
         return hasher
+
+    def fit_first_phase(self, hasher: RBMStack) -> dict[str, torch.Tensor]:
+        """Return the state of ``hasher``, which is left unfitted, after the first of its phases.
+
+        Raises:
+            InputError: it cannot be fitted on these descriptors.
+        """
+        self._check(hasher)
+        start = copy(hasher)
+        start.phases = hasher.phases[:1]
+        with _trainer(self.run) as trainer:
+            start.fit(FitData(self.fit_rows(hasher)), trainer)
+        return start.state_dict()
+
+    def fine_tune(self, hasher: RBMStack, state: dict[str, torch.Tensor], *callbacks: pl.Callback) -> None:
+        """Go on with the other phases of ``hasher`` from what :meth:`fit_first_phase` returned."""
+        hasher.load_state_dict({key: value.clone() for key, value in state.items()})
+        data = FitData(self.fit_rows(hasher), self.pairs if hasher.needs_pairs else None)
+        with _trainer(self.run) as trainer:
+            hasher.fine_tune(data, partial(trainer, callbacks=list(callbacks)))
+
+    def _check(self, hasher: Hasher) -> None:
+        rows = self.fit_rows(hasher)
+        hasher.check(rows.shape[1], len(rows))
+        hasher.check_pairs(self.pairs if hasher.needs_pairs else None, len(rows))
 
     def report(self, hasher: Hasher, distance: DistanceChoice | None = None) -> Report:
         """Encode queries and database, and measure the ranking by code.

@@ -22,7 +22,7 @@ from niphash.pipeline.fitting import FitSet, choose_fit_set
 from niphash.pipeline.run import Run
 from niphash.studies.curves import Dot, blank_figure, color, dots
 from niphash.studies.hashed import HashingBench, check_counts, hashing_benches
-from niphash.studies.measured import check_names, selected
+from niphash.studies.measured import Difference, check_names, selected
 from niphash.studies.result import StudyResult
 
 log = logging.getLogger(__name__)
@@ -38,28 +38,47 @@ class Outcome:
         values: float64 [Q], NaN for a query without relevant photos.
         clusters: int64 [Q], see :func:`niphash.evaluation.intervals.query_clusters`.
         by_seed: The mean of each seed.
+        metric: What the values are of.
     """
 
     values: np.ndarray
     clusters: np.ndarray
     by_seed: tuple[float, ...]
+    metric: str
 
     @classmethod
     def of(cls, reports: Sequence[Report], metric: str) -> "Outcome":
         """Join the reports of several seeds."""
         values = np.mean([report.per_query[metric] for report in reports], axis=0)
-        return cls(values, reports[0].clusters, tuple(report.means[metric] for report in reports))
+        return cls(values, reports[0].clusters, tuple(report.means[metric] for report in reports), metric)
 
     @property
     def mean(self) -> float:
         """Mean over queries and seeds."""
         return float(np.nanmean(self.values))
 
+    @property
+    def count(self) -> int:
+        """Number of queries with relevant photos."""
+        return int(np.isfinite(self.values).sum())
+
+    @property
+    def cluster_count(self) -> int:
+        """Number of clusters of those queries."""
+        return len(np.unique(self.clusters[np.isfinite(self.values)]))
+
     def interval(self, seed: int) -> tuple[float, float]:
         """Return the 95 % interval of the mean over clusters of queries."""
         counted = np.isfinite(self.values)
         low, high = bootstrap_interval(self.values[counted, None], self.clusters[counted], seed)[0]
         return float(low), float(high)
+
+    def difference(self, reference: "Outcome", seed: int) -> Difference:
+        """Return how much this is above ``reference``, query by query."""
+        values = self.values - reference.values
+        counted = np.isfinite(values)
+        low, high = bootstrap_interval(values[counted, None], self.clusters[counted], seed)[0]
+        return Difference(float(values[counted].mean()), float(low), float(high))
 
     def ratio(self, reference: "Outcome", seed: int) -> tuple[float, float, float]:
         """Return mean / mean of ``reference`` and its 95 % interval, paired by query."""

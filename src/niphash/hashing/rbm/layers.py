@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from niphash.errors import InputError
 from niphash.hashing.rbm.network import Stack
@@ -136,10 +137,20 @@ class RBMLayers(Phase):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomWeights(Phase):
-    """The weights of Glorot & Bengio (2010), N(0, 2 / (V + H)) in a layer of V visible and H hidden units."""
+    """The weights of Glorot & Bengio (2010), N(0, 2 / (V + H)) in a layer of V visible and H hidden units.
+
+    Attributes:
+        unit_norm: The weights of each hidden unit have length one in place of that variance (UTH, section 3).
+    """
 
     kind: ClassVar[str] = "random"
     starts: ClassVar[bool] = True
+
+    unit_norm: bool = False
+
+    def check_options(self, place: str) -> None:
+        """See :meth:`Phase.check_options`."""
+        check_choice("unit_norm", self.unit_norm, (True, False), group=place)
 
     def train(
         self, network: Stack, data: FitData, *, name: str, seed: int, trainer: TrainerFactory | None = None
@@ -148,4 +159,6 @@ class RandomWeights(Phase):
         generator = torch.Generator().manual_seed(seed)
         for layer in network.rbms:
             layer.initialise(math.sqrt(2 / sum(layer.weight.shape)), generator)
+            if self.unit_norm:
+                layer.weight.copy_(F.normalize(layer.weight, dim=1))
         return {}
