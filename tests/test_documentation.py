@@ -69,6 +69,9 @@ def small(script: str, overrides: list[str]) -> list[str]:
         return []
     if "stage=classifier" in overrides:
         return ["classifier.size=64", "classifier.epochs=1"]
+    if "stage=backbone" in overrides:
+        sizes = ["backbone.size=64", "contrastive.first_size=null", "contrastive.validation=0.1"]
+        return [*sizes, "contrastive.epochs=1", "contrastive.steps=2", "contrastive.batch_size=8"]
     extra = ["fit.limit=160"]
     if not any(word.startswith("data=") for word in overrides):
         extra += ["data.objects=12", "data.views=2", "data.distractors=8", "data.fit=160"]

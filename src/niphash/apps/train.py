@@ -9,7 +9,7 @@ from niphash.config import conf_dir
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
 def program(cfg: DictConfig) -> None:
-    """Train and measure one model, train a classifier, or answer a question of the papers."""
+    """Train and measure one model, train a backbone, or answer a question of the papers."""
     with user_errors():
         check_data_choice()
         from niphash.pipeline.run import assemble
@@ -21,6 +21,10 @@ def program(cfg: DictConfig) -> None:
             from niphash.pipeline.classifying import run_classifier
 
             run_classifier(run)
+        elif cfg.stage == "backbone":
+            from niphash.pipeline.contrasting import run_backbone
+
+            run_backbone(run)
         else:
             from niphash.pipeline.training import train
 

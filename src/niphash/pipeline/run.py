@@ -31,7 +31,7 @@ from niphash.training.trainer import TrainerFactory, check_trainer, with_callbac
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
-STAGES = ("hashing", "classifier")
+STAGES = ("hashing", "classifier", "backbone")
 #: Groups of ``conf/`` whose choices name a run in ``metrics.json``.
 CHOICES = ("backbone", "pooling", "whitening", "descriptor", "hashing", "index")
 
