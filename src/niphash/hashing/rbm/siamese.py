@@ -20,8 +20,7 @@ from niphash.hashing.rbm.fine_tuning import FineTuning, Objective, gather, resid
 from niphash.hashing.rbm.network import Stack
 from niphash.options import check_choice, check_number, check_numbers
 from niphash.training.fit_data import FitData
-from niphash.training.rows import Rows
-from niphash.training.streams import SentByName
+from niphash.training.rows import Rows, SentByName
 
 MARGIN_PAIRS = 1000  # matching pairs drawn to find the margins, and twice as many non-matching ones
 
