@@ -60,6 +60,7 @@ def run_entry(
         "descriptor": measurement.descriptor.to_dict(),
         "code": None if measurement.code is None else measurement.code.to_dict(),
         "reranked": _reranked(measurement),
+        "calibration": None if measurement.calibration is None else measurement.calibration.to_dict(),
         "images": {
             "read": measurement.read,
             "skipped": len(measurement.skipped),

@@ -106,7 +106,15 @@ function showMatches() {
 
 function caption(match) {
   const bits = Number.isInteger(match.distance) ? match.distance : match.distance.toFixed(2);
-  return match.itself ? "the photo itself" : bits === 1 ? "1 bit" : `${bits} bits`;
+  if (match.itself) return "the photo itself";
+  return `${bits} ${bits === 1 ? "bit" : "bits"}${likely(match.probability)}`;
+}
+
+/** How likely both show the same thing, where the model knows. */
+function likely(probability) {
+  if (typeof probability !== "number") return "";
+  const share = 100 * probability;
+  return `, ${share < 1 ? "under 1" : share > 99 ? "over 99" : Math.round(share)} % the same`;
 }
 
 function plural(count, what) {
