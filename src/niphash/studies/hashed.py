@@ -146,7 +146,7 @@ class HashingBench:
         hasher.load_state_dict({key: value.clone() for key, value in state.items()})
         data = FitData(self.fit_rows(hasher), self.pairs if hasher.needs_pairs else None)
         with _trainer(self.run) as trainer:
-            hasher.fine_tune(data, partial(trainer, callbacks=list(callbacks)))
+            hasher.fine_tune(data, with_callbacks(trainer, lambda: [*self.run.new_callbacks(), *callbacks]))
 
     def _check(self, hasher: Hasher) -> None:
         rows = self.fit_rows(hasher)
