@@ -11,6 +11,8 @@ from niphash.errors import InputError
 from niphash.pipeline.run import assemble
 
 CONF = conf_dir()
+#: conf/wandb is read by `wandb sweep`: tests/training/test_boards.py
+GROUPS = [path for path in CONF.iterdir() if path.is_dir() and path.name != "wandb"]
 
 
 def choices(group: str) -> list[str]:
@@ -18,7 +20,7 @@ def choices(group: str) -> list[str]:
 
 
 def test_every_group_is_known_to_this_test():
-    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    groups = {group.name for group in GROUPS}
     built_here = {
         "backbone",
         "data",
@@ -35,11 +37,13 @@ def test_every_group_is_known_to_this_test():
     composed_here = {
         "callbacks",
         "classifier",
+        "contrastive",
         "debug",
         "experiment",
         "hparams_search",
         "hydra",
         "paths",
+        "setting",
         "whitening",
     }
     assert groups <= built_here | composed_here
@@ -47,7 +51,7 @@ def test_every_group_is_known_to_this_test():
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [(path.name, name) for path in CONF.iterdir() if path.is_dir() for name in choices(path.name)],
+    [(path.name, name) for path in GROUPS for name in choices(path.name)],
 )
 def test_every_file_composes(group: str, name: str, tmp_path: Path):
     cfg = compose([f"{group}={name}", f"paths.data_dir={tmp_path}"])
@@ -90,6 +94,31 @@ def test_a_wrong_choice_lists_the_right_ones():
     with pytest.raises(Exception, match="rbm_stack") as error:
         compose(["hashing=rbm_stak"])
     assert "itq" in str(error.value)
+
+
+SETTINGS = sorted((path.parent.name, path.stem) for path in (CONF / "setting").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize(("experiment", "setting"), SETTINGS)
+def test_every_setting_changes_its_experiment_and_gives_way_to_the_command_line(
+    experiment: str, setting: str, tmp_path: Path
+):
+    ours, papers = (compose([f"experiment={experiment}", f"setting={name}"]) for name in ("ours", setting))
+    assert papers.study != ours.study or papers.hashing != ours.hashing
+    for part in ("study", "hashing", "pooling"):
+        assert ours[part].keys() == papers[part].keys()
+    run = assemble(papers, tmp_path)
+    assert run.hasher.bits == 64
+    assert run.part("study")
+    words = ["study.metric=recall@1", "seed=3"]
+    changed = compose([f"experiment={experiment}", f"setting={setting}", *words])
+    assert changed.study.metric == "recall@1"
+
+
+@pytest.mark.parametrize("words", [[], ["experiment=bits"], ["experiment=best_descriptor"]])
+def test_the_setting_of_no_paper_is_refused(words: list[str], tmp_path: Path):
+    with pytest.raises(InputError, match=r"setting=paper: goes with experiment=margins\|"):
+        assemble(compose(["setting=paper", *words]), tmp_path)
 
 
 def test_an_unknown_key_is_refused():

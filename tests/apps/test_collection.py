@@ -18,7 +18,9 @@ from PIL import Image
 
 from niphash import open as open_collection
 from niphash.apps.cli import main
+from niphash.collection.codes import Workers
 from niphash.collection.collection import Collection
+from tests.clusters import lose_worker
 from tests.photos import write_objects
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "fisher_itq"
@@ -227,6 +229,26 @@ def test_re_ranking_shows_scores_and_regions(niphash, index: str):
     )
     assert (Path(index) / "features").is_dir()
     assert "whole" in niphash("check", index).out
+
+
+def test_codes_on_the_workers_of_a_cluster(niphash, index: str, cluster):
+    """Shards on workers, with a replica of each, answer as one index does, also when a worker is lost."""
+    address = cluster.scheduler_address
+    niphash("index", "photos", "--model", str(MODEL), "--out", "spread.index", "--scheduler", address)
+    assert len(list(Path("spread.index/codes").glob("shard-*/index.json"))) == 3
+    ask = ("photos/object00/view1.jpg", "--json")
+    expected = json.loads(niphash("search", index, *ask).out)
+    assert json.loads(niphash("search", "spread.index", *ask).out) == expected  # in this process
+    spread = niphash("search", "spread.index", *ask, "--scheduler", address, "--replicas", "2")
+    assert json.loads(spread.out) == expected
+    with Collection("spread.index", Workers(address, 2)) as collection:
+        before = collection.search(ask[0], k=12)
+        lose_worker(cluster, 0)
+        assert collection.search(ask[0], k=12) == before
+        assert collection.check() == []
+        assert collection.add("photos").unchanged == 12  # the shards of the lost worker move on
+    refused = niphash("search", index, *ask, "--scheduler", address, status=2)
+    assert "leave --scheduler away" in refused.err
 
 
 def test_duplicates_as_table_json_and_page(niphash, index: str):

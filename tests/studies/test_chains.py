@@ -29,6 +29,11 @@ def test_chains_are_named_as_in_the_papers():
     assert chain_name([]) == "pool5"
     assert published_chain("A_S-S_T-M_R", "ukbench", "ukb") == 3.84
     assert published_chain("A_S-S_T", "ukbench", "ukb") is None
+    assert published_chain("A_S-A_T", "ukbench", "ukb") == 3.61  # published as A_T-A_S
+    assert published_chain("A_S-A_T-A_R", "ukbench", "ukb") == 3.82
+    assert published_chain("S_T-A_S-M_R", "ukbench", "ukb") is None
+    assert published_chain("fc6", "ukbench", "ukb") == 3.5
+    assert published_chain("A_S-S_T-M_R_pcaw256", "ukbench", "ukb") == 3.83
 
 
 def test_nests_of_one_orbit_give_what_each_gives_alone(object_folder: Path, tmp_path: Path):

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from niphash.config import build, compose
+from niphash.data.images import ImageSet
 from niphash.errors import InputError
 from niphash.pipeline.run import assemble
 from niphash.studies.matching_pairs import draw_pairs
-from niphash.studies.measured import prepare
+from niphash.studies.measured import Bench, prepare
+from niphash.studies.published_descriptors import published_descriptor
+from niphash.studies.published_values import find_published
 from niphash.studies.result import StudyResult
 
 TINY = ("backbone.weights=random", "backbone.size=64")
@@ -23,7 +26,10 @@ def run(object_folder: Path, tmp_path: Path):
 
     def run(name: str, *overrides: str) -> tuple[StudyResult, list[dict[str, str]]]:
         data = ("data=folder", f"data.root={object_folder}", f"paths.data_dir={tmp_path / 'data'}")
-        run = assemble(compose([f"experiment={name}", *data, *TINY, *overrides]), tmp_path / "run")
+        run = assemble(
+            compose([f"experiment={name}", *data, *(() if name == "interest_points" else TINY), *overrides]),
+            tmp_path / "run",
+        )
         result = run.part("study")(run)
         result.write(tmp_path / "run")
         assert (tmp_path / "run" / f"{name}.png").stat().st_size > 10_000
@@ -76,7 +82,7 @@ def test_layers(run):
 
 
 def test_nip_order(run):
-    result, rows = run("nip_order", *TINY_NIP)
+    result, rows = run("nip_order", *TINY_NIP, "study.layers=[features.3]", "study.whitening=8")
     by_question = {
         question: [r for r in rows if r["question"] == question]
         for question in dict.fromkeys(row["question"] for row in rows)
@@ -88,6 +94,10 @@ def test_nip_order(run):
         assert float(row["difference"]) == pytest.approx(values[row["chain"]] - values[row["against"]])
         assert float(row["difference_low"]) <= float(row["difference"]) <= float(row["difference_high"])
     assert "A_S-S_T-M_R" in result.sentence
+    assert [row["chain"] for row in by_question["a row of the table"]] == [
+        *("A_T", "A_R", "A_T-A_R", "A_S-A_T", "A_S-A_R", "A_S-A_T-A_R"),
+        *("features.3", "A_S-S_T-M_R_pcaw8"),
+    ]
 
 
 def test_matching_pairs(run):
@@ -99,6 +109,71 @@ def test_matching_pairs(run):
     for row in single:
         assert row["query"] != row["match"]
         assert row["query"].partition("/")[0] == row["match"].partition("/")[0]
+
+
+def test_matching_pairs_by_name(run, object_folder: Path):
+    ids = ImageSet.from_folder(object_folder).ids
+    short = ("study.pairs=3", "study.shown=1", *TINY_NIP)
+    _, rows = run("matching_pairs", *short, f"study.named=[[{ids[1]},{ids[0]}],[{ids[2]},{ids[4]}]]")
+    single = [(row["query"], row["match"]) for row in rows if row["what"] == "single pair"]
+    assert single == [(ids[1], ids[0]), (ids[2], ids[4])] * 4
+    with pytest.raises(InputError, match="is the name of 12 queries; they are named like"):
+        run("matching_pairs", *short, f"study.named=[[{Path(ids[1]).name},{ids[0]}]]")
+    assert {row["pairs"] for row in rows if row["what"] != "single pair"} == {"3"}
+
+
+def test_interest_points(run, object_folder: Path):
+    small = ("pooling.gaussians=4", "pooling.local_dim=16", "backbone.longer_side=96")
+    pair = '"dog with dense"'
+    result, rows = run("interest_points", f"study.only=[dog,dense,{pair}]", *small[:2], "fit.limit=8")
+    assert [row["descriptor"] for row in rows] == ["dog", "dense", "dog with dense"]
+    values = {row["descriptor"]: float(row["value"]) for row in rows}
+    for row in rows:
+        assert float(row["difference"]) == pytest.approx(values[row["descriptor"]] - values["dog"], abs=1e-9)
+        assert row["published"] == ""
+        assert f"{row['descriptor']} {values[row['descriptor']]:.3f}" in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ([], "fv_dog"),
+        (["backbone=sift_dense"], "fv_dense"),
+        (["backbone=sift_multiscale"], "fv_multiscale"),
+        (["pooling=vlad"], None),
+        (["descriptor=fusion"], None),
+        (["backbone=vgg16", "backbone.layer=fc6", "pooling=mean"], "vgg16_fc6"),
+        (
+            ["backbone=vgg16", "backbone.layer=fc6", "pooling=mean", "views.pool_database=max"],
+            "vgg16_fc6_db_max_180",
+        ),
+        (["backbone=squeezenet", "pooling=mean"], None),
+    ],
+)
+def test_descriptors_are_called_as_in_the_papers(words: list[str], name: str | None, tmp_path: Path):
+    assert published_descriptor(assemble(compose(words), tmp_path)) == name
+    assert name is None or find_published(descriptor=name)
+
+
+def test_published_rotations_stand_beside_the_same_descriptor(run, monkeypatch: pytest.MonkeyPatch):
+    fisher = (
+        'study.descriptors.fisher_dog=["backbone=sift_dog","pooling=fisher","pooling.gaussians=2"]',
+        "study.only=[fisher_dog,mean]",
+        "study.angles=[0]",
+        "study.queries=4",
+        "fit.limit=4",
+    )
+    left, right = run("rotation", *fisher)[0].figure.axes
+    assert [line.get_label() for line in right.lines] == ["published, Holidays: fv_dog"]
+    assert not any("published" in line.get_label() for line in left.lines)
+    monkeypatch.setattr(Bench, "published_as", "holidays")
+    (only,) = run("rotation", *fisher)[0].figure.axes
+    assert [line.get_label() for line in only.lines][-1] == "published, Holidays: fv_dog"
+
+
+def test_the_depth_of_a_layer_against_rotation(run):
+    rows = run("rotation_depth", "study.only=[features.3,features.12]", "study.angles=[0,90]")[1]
+    assert [row["descriptor"] for row in rows] == ["features.3"] * 2 + ["features.12"] * 2
 
 
 def test_drawn_pairs_match_and_others_do_not(object_folder: Path, tmp_path: Path):
@@ -124,6 +199,11 @@ def test_drawn_pairs_match_and_others_do_not(object_folder: Path, tmp_path: Path
         ("scale", "study.ratios=[0]"),
         ("layers", "study.layers=[]"),
         ("matching_pairs", "study.pairs=1"),
+        ("matching_pairs", "study.named=[[a]]"),
+        ("matching_pairs", "study.named=[[nothing,nowhere]]"),
+        ("nip_order", "study.whitening=5000"),
+        ("interest_points", "study.reference=surf"),
+        ("interest_points", "study.only=[surf]"),
     ],
 )
 def test_impossible_values_are_named(run, experiment: str, override: str):

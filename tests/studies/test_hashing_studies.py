@@ -14,12 +14,14 @@ from PIL import Image
 from niphash.config import compose
 from niphash.errors import InputError
 from niphash.pipeline.run import Run, assemble
-from niphash.studies.curves import Curve, dashes, draw_against_bits, one_panel
+from niphash.studies.curves import PAPER_NAMES, Curve, dashes, draw_against_bits, one_panel
 from niphash.studies.depth import layer_sizes
-from niphash.studies.fine_tuning_curves import _follow
+from niphash.studies.fine_tuning_curves import follow, halved_layers
 from niphash.studies.hashed import HashingBench, compared_methods, hashing_bench
-from niphash.studies.published_values import find_published
+from niphash.studies.margins import LayerPairs, layer_reports
+from niphash.studies.published_values import find_published, published, published_name
 from niphash.studies.result import StudyResult
+from niphash.studies.true_pairs import with_true_pairs
 from tests.photos import write_objects
 
 FISHER = ["pooling.gaussians=8", "pooling.local_dim=16", "backbone.limit=200", "backbone.longer_side=160"]
@@ -163,11 +165,149 @@ def test_by_default_like_is_compared_with_like(name: str):
 
 
 def test_fine_tuning_is_followed_from_one_stack(answered: Callable[[str], StudyResult]):
-    rows = answered("margins").rows
+    rows = [row for row in answered("margins").rows if row["part"] == "curve"]
     assert [row["iterations"] for row in rows] == [0, 100, 200] * 2
     at_start = [row["value"] for row in rows if row["iterations"] == 0]
     assert at_start[0] == at_start[1]
     assert len({row["value"] for row in rows}) > 1
+
+
+def test_every_layer_is_measured_before_and_after(answered: Callable[[str], StudyResult]):
+    result = answered("margins")
+    rows = [row for row in result.rows if row["part"] == "layers"]
+    assert [(row["variant"], row["layer"], row["units"], row["metric"]) for row in rows] == [
+        (name, *layer, "recall@10")  # the database holds 40 photos, so there is no recall@100
+        for name in ("before", "dual margin", "single margin")
+        for layer in ((1, 32), (2, 16))
+    ]
+    ends = {
+        (row["variant"], row["iterations"]): row["value"] for row in result.rows if row["part"] == "curve"
+    }
+    of_top = {row["variant"]: row["value"] for row in rows if row["layer"] == 2}
+    assert of_top["before"] == ends["dual margin", 0]
+    assert of_top["single margin"] == ends["single margin", 200]
+    for row in rows:
+        assert 0.5 < row["auc"] <= 1
+        assert (row["difference"] == 0) == (row["variant"] == "before") or row["variant"] != "before"
+        if row["layer"] == 2:
+            assert f"{row['auc']:.3f} {row['variant']}" in result.sentence
+    titles = [axes.get_title() for axes in result.figure.axes]
+    assert sum("ROC AUC" in title for title in titles) == 6
+
+
+def test_the_area_under_the_curve_counts_pairs_in_order():
+    pairs = LayerPairs(8, np.array([1.0, 2.0, 5.0]), np.array([3.0, 4.0]))
+    assert pairs.auc == pytest.approx(4 / 6)
+
+
+def test_the_codes_of_a_lower_layer_are_those_of_a_stack_that_ends_there(bench: HashingBench):
+    stack = ["hashing=rbm_stack", *QUICK, "hashing.regularize=all", "hashing.visible=binary"]
+    lower = layer_reports(bench, bench.fit([*stack, "bits=16"]))[0]
+    alone = bench.report(bench.fit([*stack, "bits=32"]))
+    np.testing.assert_array_equal(lower.per_query["mAP"], alone.per_query["mAP"])
+
+
+SMALL_PAPER = [
+    "setting=paper",
+    "hashing.max_epochs=1",
+    "hashing.min_steps=1",
+    "hashing.iterations=100",
+    "study.every=100",
+]
+
+
+def test_the_margins_of_the_paper_learn_from_half_the_objects_and_are_tested_on_the_other(place: Path):
+    run = configured(place, "experiment=margins", *SMALL_PAPER, f"fit.root={place / 'others'}")
+    result = run.part("study")(run)
+    curve = [row for row in result.rows if row["part"] == "curve"]
+    assert {row["queries"] for row in curve} == {20}
+    assert {row["clusters"] for row in curve} == {5}
+    assert list(dict.fromkeys(row["variant"] for row in curve)) == [
+        "dual margin",
+        "single margin",
+        "non-matching only",
+    ]
+    # 256 dimensions, three layers
+    units = {row["layer"]: row["units"] for row in result.rows if row["part"] == "layers"}
+    assert units == {1: 128, 2: 64, 3: 16}
+    assert "30 true pairs of 5 other objects" in result.sentence  # of four photos each
+    assert "setting of the paper" in result.figure.axes[0].get_title()
+
+
+def test_true_pairs_show_one_thing_and_nothing_that_is_tested(place: Path, bench: HashingBench):
+    whole = hashing_bench(configured(place, f"fit.root={place / 'others'}"), views=False)
+    half = with_true_pairs(whole, seed=3)
+    names = np.array([name.partition("/")[0] for name in whole.bench.task.database.ids])
+    rows = {row.tobytes(): name for row, name in zip(whole.database, names, strict=True)}
+    learned = [rows.get(row.tobytes()) for row in half.with_views]
+    assert set(learned[: len(half.photos)]) == {None}
+    assert {(learned[a], learned[b]) for a, b in half.pairs} == {
+        (name, name) for name in set(learned) - {None}
+    }
+    task = half.bench.task
+    tested = {name.partition("/")[0] for name in (*task.database.ids, *task.queries.ids)}
+    assert tested == set(names) - set(learned)
+    for name, truth in zip(task.queries.ids, task.relevance, strict=True):
+        assert {task.database.ids[i].partition("/")[0] for i in truth.relevant} == {name.partition("/")[0]}
+    np.testing.assert_array_equal(half.queries, whole.queries[np.isin(names, list(tested))])
+
+
+def test_the_start_of_the_paper_has_unit_weights_and_no_thresholds(place: Path):
+    run = configured(place, "experiment=start", *SMALL_PAPER, "hashing.neighbours=20")
+    assert run.option("hashing.recenter") == "off"
+    result = run.part("study")(run)
+    assert [row["variant"] for row in result.rows] == ["RBM start"] * 2 + ["random start, unit norm"] * 2
+    assert "RBM start less random start, unit norm: " in result.sentence
+
+
+def test_the_triplets_of_the_paper_have_several_candidates(place: Path):
+    run = configured(
+        place, "experiment=triplets", *SMALL_PAPER, "hashing.neighbours=20", "study.candidates=[5,8]"
+    )
+    rows = run.part("study")(run).rows
+    ends = {row["variant"]: row["value"] for row in rows if row["iterations"] == 100}
+    assert list(ends) == [
+        "threshold sampling, 5 candidates",
+        "threshold sampling, 8 candidates",
+        "uniform sampling",
+    ]
+    assert len({row["value"] for row in rows if row["iterations"] == 0}) == 1
+
+
+def test_variants_of_one_start_train_it_once(bench: HashingBench, monkeypatch: pytest.MonkeyPatch):
+    trained = []
+    fit = HashingBench.fit_first_phase
+    monkeypatch.setattr(HashingBench, "fit_first_phase", lambda *words: trained.append(1) or fit(*words))
+    words = ["hashing=rbm_triplet", *QUICK, "hashing.neighbours=10", "hashing.iterations=100"]
+    starts: dict = {}
+    follow(bench, [*words, "hashing.sampling=uniform"], 100, starts)
+    follow(bench, words, 100, starts)
+    assert len(trained) == 1
+    follow(bench, [*words, "hashing.start=random"], 100, starts)
+    assert len(trained) == 2
+
+
+def test_layers_are_halved():
+    assert halved_layers(8192, 64, 3) == [4096, 2048, 64]
+    assert halved_layers(8192, 64, 1) == [64]
+    assert halved_layers(100, 32, 3) == [48, 32, 32]
+
+
+def test_every_unit_has_a_line_in_the_pictures_of_the_regulariser(answered: Callable[[str], StudyResult]):
+    result = answered("regularizer")
+    pictures = [np.asarray(axes.images[0].get_array()) for axes in result.figure.axes if axes.images]
+    assert [picture.shape for picture in pictures] == [(16, 40)] * 3
+    for picture, row in zip(pictures, [r for r in result.rows if r["bits"] == 16], strict=True):
+        means = picture.mean(axis=1)
+        assert (np.diff(means) > -1e-6).all()
+        assert means[[0, -1]] == pytest.approx([row["least_unit"], row["greatest_unit"]], abs=1e-6)
+
+
+def test_published_numbers_stand_beside_the_same_method():
+    assert PAPER_NAMES["sparsity"] == ("rbm",)
+    assert "none" not in PAPER_NAMES
+    known = {number.method for number in published()}
+    assert {name for names in PAPER_NAMES.values() for name in names} <= known
 
 
 @pytest.mark.parametrize("recenter", ["fit", "index", "off"])
@@ -180,7 +320,7 @@ def test_the_last_point_is_the_hasher_that_fine_tuning_gives(name: str, recenter
         f"hashing.recenter={recenter}",
         "hashing.iterations=100",
     ]
-    last = _follow(bench, overrides, 100)[100]
+    last = follow(bench, overrides, 100).last
     np.testing.assert_array_equal(last.per_query["mAP"], bench.report(bench.fit(overrides)).per_query["mAP"])
 
 
@@ -236,6 +376,22 @@ def test_the_published_series_of_the_margins_is_drawn(place: Path, monkeypatch: 
         assert lines[said(name, value)].get_ydata()[0] == value
     dashes = [lines[said(name, names[name])].get_linestyle() for name in ("deephash+", "deephash+_peak")]
     assert len(set(dashes)) == 2
+
+
+def test_the_published_series_of_another_data_set_has_a_panel_of_its_own(place: Path):
+    result = run(place, "margins", "bits=64", "hashing.layers=[64]", "hashing.iterations=100")
+    curves, bars = result.figure.axes[:2]
+    assert not any("published" in label for label in curves.get_legend_handles_labels()[1])
+    assert "another data set (holidays" in bars.get_title()
+    names = [text.get_text() for text in bars.get_yticklabels()]
+    assert names == ["deephash", "deephash+", "deephash+_peak", "deephash+_single_margin"]
+    assert [bar.get_width() for bar in bars.patches] == [0.523, 0.527, 0.537, 0.233]
+
+
+def test_numbers_of_the_cdvs_edition_stand_beside_nothing():
+    assert find_published(dataset="smvs_graphics")
+    assert published_name("smvs-graphics") == ""
+    assert published_name("ukbench") == "ukbench"
 
 
 @pytest.mark.parametrize(("name", "asked"), QUESTIONS.items())
@@ -353,6 +509,13 @@ def test_layers_shrink_by_one_factor():
         ("float_loss", "study.methods=[itq,niphash] bits=4096", "can make such a code"),
         ("depth", "study.depths=[0]", "from 1 on"),
         ("margins", "study.every=50", "a multiple of 100"),
+        ("margins", "study.losses=[tripl]", "tripl is unknown; choose from dual, single, nonmatching"),
+        ("margins", "study.pairs=views", "views is unknown; choose from fit, true"),
+        ("margins", "study.pairs=true fit.pairs=some.csv", "leave out fit.pairs"),
+        ("margins", "study.depth=0", "study.depth=0"),
+        ("margins", "hashing.layers=[33]", "give multiples of 8"),
+        ("start", "study.random=none", "choose random or unit"),
+        ("triplets", "study.candidates=[6]", "hashing.candidates=6 must be at most half"),
         ("regularizer", "study.regularizers=[foo,rbmh]", "foo is unknown; choose from none, sparsity, rbmh"),
         ("depth", "study.regularizers=[]", "study.regularizers=.*choose from none, sparsity, rbmh"),
         ("depth", "study.regularizers=[rbm]", "rbm is unknown"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from niphash.collection.answers import Answer, Match
 from niphash.collection.changes import Changes
+from niphash.collection.codes import HERE, Workers
 from niphash.collection.collection import Collection
 from niphash.collection.nearness import Reach
 from niphash.collection.parts import FORMER_MANIFEST, MANIFEST, make_folder
@@ -34,6 +35,7 @@ def index(
     prune: bool,
     move: tuple[str, str] | None,
     weights: str | None = None,
+    workers: Workers = HERE,
 ) -> None:
     """Make an index of photo folders, or bring one up to what the folders hold now, and say what was done.
 
@@ -44,13 +46,14 @@ def index(
         prune: Remove photos that are gone.
         move: A folder, and where it is now.
         weights: State dict of the recommended model's network; ``None``: downloaded.
+        workers: Who holds the codes.
 
     Raises:
         InputError: something cannot be read, written or had.
     """
     if not photos and move is None:
         raise InputError("niphash index: name the folders of photos")
-    with _made(out, model_folder, photos, weights) as collection:
+    with _made(out, model_folder, photos, weights, workers) as collection:
         if move is not None:
             print(f"{collection.move(*move)} photos of {move[0]} are in {move[1]} now")
         if photos:
@@ -95,6 +98,7 @@ def search(
     form: str,
     sheet: str | None,
     rerank: str = "none",
+    workers: Workers = HERE,
 ) -> None:
     """Print for each photo those of the collection that look like it, nearest first.
 
@@ -108,6 +112,7 @@ def search(
         form: ``table``, ``json`` or ``csv``.
         sheet: A picture of the results to write.
         rerank: How the first results are ordered anew, a name of ``conf/rerank``.
+        workers: Who holds the codes.
 
     Raises:
         InputError: no photo could be read, or an option means nothing.
@@ -116,7 +121,7 @@ def search(
     reach.check()
     if sheet is not None:
         _check_writable(sheet)
-    with Collection(folder) as collection, tempfile.TemporaryDirectory() as scratch:
+    with Collection(folder, workers) as collection, tempfile.TemporaryDirectory() as scratch:
         queries = _queries(photos, Path(scratch))
         answers = []
         found = collection.answers(queries, reach, box, collection.reranking(rerank))
@@ -155,7 +160,9 @@ def duplicates(folder: str, within: int, form: str, html: str | None) -> None:
     print(f"{len(groups)} groups of {photos} photos within {within} bits (=: the same file as the first)")
 
 
-def _made(out: str, model_folder: str | None, photos: Sequence[str], weights: str | None) -> Collection:
+def _made(
+    out: str, model_folder: str | None, photos: Sequence[str], weights: str | None, workers: Workers
+) -> Collection:
     """Return the collection, made with a model where it is new."""
     if model_folder is not None and weights is not None:
         raise InputError(f"--weights={weights}: is for the recommended model; leave it or --model away")
@@ -163,17 +170,17 @@ def _made(out: str, model_folder: str | None, photos: Sequence[str], weights: st
     if exists:
         if weights is not None:
             print(f"note: {out} has its model, so --weights is not looked at", file=sys.stderr)
-        collection = Collection(out)
+        collection = Collection(out, workers)
         if model_folder is not None:
             collection.check_model(load(model_folder))
         return collection
     if model_folder is not None:
-        return Collection.create(out, load(model_folder))
+        return Collection.create(out, load(model_folder), workers)
     if not photos:
         raise InputError(f"{out}: no index yet; name the folders of photos to make it of")
     if Path(out).exists():
         make_folder(Path(out))  # one that holds something else is refused before any work
-    return Collection.create(out, _recommended(out, photos, weights))
+    return Collection.create(out, _recommended(out, photos, weights), workers)
 
 
 def _recommended(out: str, photos: Sequence[str], weights: str | None) -> Model:
@@ -262,11 +269,12 @@ def _write_table(answers: Iterable[Answer], count: int) -> Iterator[Answer]:
                 print(printable(answer.query))
             if answer.matches:
                 score = "  score" if answer.matches[0].score is not None else ""
-                print(f"  bits        id    photo (=: the query itself){score}")
+                share = "  same" if answer.matches[0].probability is not None else ""
+                print(f"  bits{share}        id    photo (=: the query itself){score}")
             for match in answer.matches:
                 at = f"{match.distance:6d}" if isinstance(match.distance, int) else f"{match.distance:6.2f}"
                 name = f"{'=' if match.itself else ' '} {printable(str(match.path))}"
-                print(f"{at}  {match.id:8d}  {name}{_score(match)}")
+                print(f"{at}{_share(match)}  {match.id:8d}  {name}{_score(match)}")
             if not answer.matches:
                 print("nothing within reach")
         yield answer
@@ -314,6 +322,14 @@ def _check_writable(path: str) -> None:
     target = Path(path)
     if target.is_dir() or not target.absolute().parent.is_dir():
         raise InputError(f"{path}: cannot be written; name a file in a folder that exists")
+
+
+def _share(match: Match) -> str:
+    """Return how likely the match shows the same thing, in percent and six places."""
+    if match.probability is None:
+        return ""
+    share = 100 * match.probability
+    return f"{'<1' if share < 1 else '>99' if share > 99 else round(share):>5}%"
 
 
 def _score(match: Match) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from niphash.collection.answers import BLANK, Answer, Match
 from niphash.collection.changes import Changes, Update, forget, reconcile
-from niphash.collection.codes import create_codes, open_codes, writable_codes
+from niphash.collection.codes import HERE, Workers, create_codes, open_codes, writable_codes
 from niphash.collection.manifest import REMEDY, Entry, Manifest
 from niphash.collection.nearness import Near, Reach, near_codes, near_descriptors
 from niphash.collection.parts import (
@@ -34,6 +34,7 @@ from niphash.collection.reranking import Reranking, new_reranking
 from niphash.data.images import Box, ImageSet, UnreadableImage, as_image_set
 from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
+from niphash.evaluation.calibration import Calibration, usual_prior
 from niphash.model import CONFIG, RECORD, Model, load
 from niphash.progress import track
 from niphash.search.comparison import DistanceChoice, choose_distance
@@ -57,13 +58,14 @@ class Collection:
 
     Args:
         folder: Made by :meth:`create` or ``niphash index``.
+        workers: Who holds the codes.
 
     Raises:
         InputError: it is no collection, or a damaged one, or of a newer format.
     """
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, workers: Workers = HERE) -> None:
+        self.folder, self._workers = Path(folder), workers
         if (self.folder / FORMER_MANIFEST).is_file() and not (self.folder / MANIFEST).exists():
             raise InputError(f"{folder}: an index of an earlier niphash; make it again with niphash index")
         self.manifest = Manifest(self.folder / MANIFEST)
@@ -75,7 +77,7 @@ class Collection:
         self._rerankings: dict[str, Reranking | None] = {}
 
     @classmethod
-    def create(cls, folder: Path | str, model: Model) -> "Collection":
+    def create(cls, folder: Path | str, model: Model, workers: Workers = HERE) -> "Collection":
         """Make an empty collection with a copy of ``model``, and open it.
 
         Raises:
@@ -87,14 +89,18 @@ class Collection:
         make_folder(folder)
         with writer_lock(folder):
             if not (folder / MANIFEST).exists():
-                create_codes(folder / CODES, model.bits)
+                create_codes(folder / CODES, model.bits, workers)
                 made = str(int(time.time()))
                 facts = {"bits": str(model.bits), **copy_model(model, folder), "made": made}
                 Manifest.create(folder / MANIFEST, {**facts, "changed": made}).close()
-        return cls(folder)
+        return cls(folder, workers)
 
     def close(self) -> None:
-        """Release the files."""
+        """Release the files, and the workers."""
+        with self._opening:
+            if self._codes is not None:
+                self._codes.close()
+                self._codes = None
         self.manifest.close()
 
     def __enter__(self) -> "Collection":
@@ -136,7 +142,7 @@ class Collection:
         with self._opening:
             if self.manifest.changed() or self._codes is None:
                 self._roots = None
-                self._codes = open_codes(self.folder / CODES, self.bits)
+                self._codes = open_codes(self.folder / CODES, self.bits, self._workers)
             return self._codes
 
     @property
@@ -271,7 +277,7 @@ class Collection:
         if not entry.coded:
             return Answer(str(path), problem=BLANK)
         (near,) = near_codes(self.codes, self.codes.get(np.array([number])), reach, self._extra())
-        return Answer(str(path), self._matches(near, entry.checksum, reach.most))
+        return Answer(str(path), self._matches(near, entry.checksum, reach.most, reach.distance))
 
     def add(self, paths: Any, store: "DescriptorStore | None" = None) -> Changes:
         """Add photos, files or folders; those that are held are looked at again and nothing is removed.
@@ -434,7 +440,7 @@ class Collection:
         with self._changing, writer_lock(self.folder):
             manifest = Manifest(self.folder / MANIFEST, write=True)
             try:
-                with writable_codes(self.folder / CODES, self.bits) as codes:
+                with writable_codes(self.folder / CODES, self.bits, self._workers) as codes:
                     reconcile(manifest, codes)
                     yield manifest, codes
             finally:
@@ -460,12 +466,14 @@ class Collection:
             if isinstance(found, str):
                 yield Answer(images.ids[row], problem=found, readable=found == BLANK)
             else:
-                matches = self._matches(next(near), _checksum(images, row), wanted.most)
+                matches = self._matches(next(near), _checksum(images, row), wanted.most, reach.distance)
                 if reranking is not None:
                     matches = reranking.order(images.subset([row]), found, matches)[: reach.most]
                 yield Answer(images.ids[row], matches)
 
-    def _matches(self, near: Near, checksum: bytes | None, most: int | None) -> tuple[Match, ...]:
+    def _matches(
+        self, near: Near, checksum: bytes | None, most: int | None, distance: DistanceChoice
+    ) -> tuple[Match, ...]:
         """Return what was found, with names; codes of no photo (left by a kill) are no matches.
 
         Raises:
@@ -475,11 +483,31 @@ class Collection:
         if len(set(near.ids.tolist()) - entries.keys()) > self._extra():
             raise InputError(f"{self.manifest.path}: damaged, it has lost photos; {REMEDY}")
         pairs = zip(near.distances.tolist(), near.ids.tolist(), strict=True)
-        held = [(distance, entries[number]) for distance, number in pairs if number in entries]
+        held = [(bits, entries[number]) for bits, number in pairs if number in entries][:most]
+        known = self.calibration(distance)
+        distances = np.array([bits for bits, _ in held])
+        likely = [None] * len(held) if known is None else known.probability(distances).tolist()
         return tuple(
-            Match(entry.id, self.location(entry), distance, entry.checksum == checksum)
-            for distance, entry in held[:most]
+            Match(
+                entry.id,
+                self.location(entry),
+                bits,
+                entry.checksum == checksum,
+                probability=None if share is None else float(f"{share:.3g}"),
+            )
+            for (bits, entry), share in zip(held, likely, strict=True)
         )
+
+    def calibration(self, distance: DistanceChoice = "auto") -> Calibration | None:
+        """Return how likely a photo of this collection shows what a query shows, at each distance.
+
+        One photo of the collection is expected to; ``None`` where the model has learned nothing of it.
+
+        Raises:
+            InputError: the codes know no such distance, or the model's record is damaged.
+        """
+        known = self.model.calibration(choose_distance(self.model.hasher, distance))
+        return None if known is None else known.with_prior(usual_prior(len(self)))
 
     def _extra(self) -> int:
         """Return how many codes are of no photo: they may be among the nearest."""

@@ -21,7 +21,7 @@ from niphash.descriptors.describer import (
     fingerprint,
     unreadable,
 )
-from niphash.descriptors.pca import fit_pca
+from niphash.descriptors.pca import check_pca, fit_pca
 from niphash.errors import InputError
 from niphash.options import check_number
 from niphash.training.fit_data import FitData
@@ -42,6 +42,17 @@ class Stage(ABC):
     def photos(self, count: int) -> int:
         """Return how many of ``count`` fit photos :meth:`fit` learns from."""
         return count
+
+    def check(self, dim: int, count: int) -> None:  # noqa: B027 - nothing to refuse is a fair answer
+        """Refuse what :meth:`fit` could not do, before any photo is described.
+
+        Args:
+            dim: Components of a descriptor before the stage.
+            count: Number of fit photos.
+
+        Raises:
+            InputError: it could not.
+        """
 
     @abstractmethod
     def fit(self, data: FitData) -> None:
@@ -165,6 +176,10 @@ class PCAWhitening(Projection):
         super().__init__(dim)
         self.power, self.floor = float(power), float(floor)
 
+    def check(self, dim: int, count: int) -> None:
+        """See :meth:`Stage.check`: N photos span N - 1 axes."""
+        check_pca(self.dim, dim, count, "whitening.dim")
+
     def fit(self, data: FitData) -> None:
         """Fit on float32 rows [N, D].
 
@@ -215,6 +230,15 @@ class ViewWhitening(Projection):
         self.shrinkage = check("shrinkage", shrinkage, above=0, most=1)
         self.neighbours = check("neighbours", neighbours, least=0, whole=True)
         self.significance = check("significance", significance, least=0)
+
+    def check(self, dim: int, count: int) -> None:
+        """See :meth:`Stage.check`: no more directions than components, or than photos and views span."""
+        most = min(dim, self.photos(count) * (1 + self.views) - 1)
+        if self.dim > most:
+            raise InputError(
+                f"whitening.dim={self.dim} is more than the {most} directions in which {count} fit photos "
+                "and their views can differ; give fewer, or more photos (fit.root)"
+            )
 
     def photos(self, count: int) -> int:
         """Return how many of ``count`` fit photos are within ``fit_limit`` with their views."""
@@ -277,6 +301,14 @@ class StagedDescriber(ComposedDescriber):
         config = {"describer": self.describer.fingerprint, "stages": [stage.config for stage in self.stages]}
         fitted = {f"{i}.{k}": t for i, stage in enumerate(self.stages) for k, t in stage.state_dict().items()}
         return fingerprint(config, fitted, ("torch",))
+
+    def check(self, count: int) -> None:
+        """See :meth:`Describer.check`."""
+        self.describer.check(count)
+        dim, count = self.describer.dim, min(count, self.fit_images)
+        for stage in self.stages:
+            stage.check(dim, count)
+            dim = stage.dim or dim
 
     def fit(self, images: ImageSet) -> None:
         """Fit the describer, then each stage on what the one before it gives for these photos.

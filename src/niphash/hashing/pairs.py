@@ -47,6 +47,14 @@ def dual_margin_loss(
     return torch.where(matching, too_far, too_close).mean()
 
 
+def nonmatching_loss(distances: torch.Tensor, matching: torch.Tensor, margin: float) -> torch.Tensor:
+    """Return the mean over pairs of (1 - y) max(m - d, 0), a scalar: non-matching pairs alone.
+
+    Args and shapes as of :func:`single_margin_loss`.
+    """
+    return torch.where(matching, 0, (margin - distances).clamp(min=0)).mean()
+
+
 def median_margin(distances: torch.Tensor, matching: torch.Tensor) -> float:
     """Return the mean of the median matching and the median non-matching distance, both out of [B]."""
     medians = [distances[kind].median() for kind in (matching, ~matching)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from niphash.config import build, compose, copied, variant
+from niphash.config import build, compose, conf_dir, copied, variant
 from niphash.data.dataset import DataSet
 from niphash.data.task import RetrievalTask
 from niphash.data.writing import refuse_file
@@ -22,6 +22,7 @@ from niphash.evaluation.functional import Ties
 from niphash.evaluation.metrics import Score
 from niphash.hashing.hasher import Hasher
 from niphash.options import check_bits, check_choice, check_number
+from niphash.pipeline.labels import run_labels
 from niphash.pipeline.task_views import DatabasePooling, TaskViews
 from niphash.search.comparison import DistanceChoice
 from niphash.search.index import Index
@@ -29,9 +30,10 @@ from niphash.search.rerank.reranker import Reranker
 from niphash.training.trainer import TrainerFactory, check_trainer, with_callbacks
 
 if TYPE_CHECKING:
+    from pytorch_lightning import Callback
     from pytorch_lightning.loggers import Logger
 
-STAGES = ("hashing", "classifier")
+STAGES = ("hashing", "classifier", "backbone")
 #: Groups of ``conf/`` whose choices name a run in ``metrics.json``.
 CHOICES = ("backbone", "pooling", "whitening", "descriptor", "hashing", "index")
 
@@ -59,6 +61,23 @@ class FitOptions:
         check_number("held_out", self.held_out, least=0, below=1, group="fit")
         if self.limit is not None:
             check_number("limit", self.limit, least=1, whole=True, group="fit")
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """What ``calibration`` asks for.
+
+    Attributes:
+        photos: Fit photos that are seen in new views, at most; 0: no calibration is learned.
+        views: New views of each.
+    """
+
+    photos: int = 100
+    views: int = 2
+
+    def __post_init__(self) -> None:
+        check_number("photos", self.photos, least=0, whole=True, group="calibration")
+        check_number("views", self.views, least=1, whole=True, group="calibration")
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,7 @@ class Run:
         distance: Between codes.
         recenter: Move the bit thresholds to the mean of the indexed collection.
         fit: The photos to fit on.
+        calibration: The photos that the meaning of a distance is learned from.
         targets: The data sets to measure on; the first gives the default fit set.
         choices: The choice of each group that names a run (``{"hashing": "itq", ...}``), where known.
     """
@@ -115,6 +135,7 @@ class Run:
     distance: DistanceChoice
     recenter: bool
     fit: FitOptions
+    calibration: CalibrationOptions
     targets: tuple[Target, ...]
     choices: Mapping[str, str]
     _config: DictConfig = field(repr=False)
@@ -157,7 +178,11 @@ class Run:
     def loggers(self) -> "list[Logger]":
         """The Lightning loggers of ``conf/logger``, writing into the run folder."""
         nodes = (self._config.get("logger") or {}).values()
-        return [build(node, save_dir=str(self.folder)) for node in nodes if node is not None]
+        return [
+            build(node, save_dir=str(self.folder), **run_labels(self, node))
+            for node in nodes
+            if node is not None
+        ]
 
     @cached_property
     def trainer(self) -> TrainerFactory:
@@ -174,10 +199,13 @@ class Run:
         if loggers is None:
             check_trainer(partial(make, logger=False))
             return partial(make, logger=False, default_root_dir=str(folder))
-        nodes = (self._config.get("callbacks") or {}).values()
-        make = with_callbacks(make, lambda: [build(node) for node in nodes])
+        make = with_callbacks(make, self.new_callbacks)
         check_trainer(partial(make, logger=False))
         return partial(make, logger=loggers, default_root_dir=str(folder))
+
+    def new_callbacks(self) -> "list[Callback]":
+        """Return the callbacks of ``conf/callbacks``, made anew: each stage has its own."""
+        return [build(node) for node in (self._config.get("callbacks") or {}).values()]
 
     @property
     def bits(self) -> int:
@@ -253,6 +281,7 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
         check_bits(cfg.bits)
     check_number("seed", cfg.seed, least=0, whole=True, group="")
     check_choice("stage", cfg.get("stage", "hashing"), STAGES, group="")
+    _check_setting(cfg)
     ties = check_choice("ties", cfg.ties, get_args(Ties), group="")
     distance = check_choice("distance", cfg.distance, get_args(DistanceChoice), group="")
     return Run(
@@ -263,10 +292,22 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
         distance=distance,
         recenter=bool(cfg.get("recenter")),
         fit=FitOptions(**resolved(cfg.fit)) if "fit" in cfg else FitOptions(),
+        calibration=CalibrationOptions(**resolved(cfg.calibration) if "calibration" in cfg else {}),
         targets=_targets(cfg),
         choices={group: (choices or {})[group] for group in CHOICES if group in (choices or {})},
         _config=cfg,
     )
+
+
+def _check_setting(cfg: DictConfig) -> None:
+    """Refuse ``setting=paper`` where no part of ``conf/setting`` goes with the experiment."""
+    setting = cfg.get("setting", "ours")
+    if setting == "ours":
+        return
+    known = sorted(path.parent.name for path in (conf_dir() / "setting").glob(f"*/{setting}.yaml"))
+    study = cfg.get("study")
+    if study is None or str(study.get("_target_")).rpartition(".")[2] not in known:
+        raise InputError(f"setting={setting}: goes with experiment={'|'.join(known)}")
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

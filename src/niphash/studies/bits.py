@@ -9,6 +9,7 @@ from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.pipeline.run import Run
 from niphash.studies.curves import (
+    PAPER_NAMES,
     curve,
     draw_against_bits,
     finish,
@@ -110,9 +111,9 @@ def _fit_all(
     return {one: at for one, at in reports.items() if at}
 
 
-def _in_papers(one: Compared) -> str:
+def _in_papers(one: Compared) -> tuple[str, ...]:
     """Return what published numbers are found by: papers compare codes of signs by Hamming distance."""
-    return one.method if one.distance == "hamming" or one.method == "pq" else ""
+    return PAPER_NAMES.get(one.method, ()) if one.distance == "hamming" or one.method == "pq" else ()
 
 
 def _ranked(
@@ -200,7 +201,7 @@ def _draw_loss(
     mean = exact.means[metric]
     axes.axvline(mean, color="black", ls=":", label=f"float descriptor, {mean:.3f}")
     axes.axvspan(*exact.intervals[metric], color="black", alpha=0.08, linewidth=0)
-    for number in published_numbers(bench.published_as, metric, "float", published):
+    for number in published_numbers(bench.published_as, metric, PAPER_NAMES["float"], published):
         said = f"float, published ({number.paper}, {number.descriptor})"
         axes.axvline(number.value, color="C1", ls="--", lw=1, label=said)
     axes.plot([], [], color="C0", marker="o", label="measured, 95 % interval")

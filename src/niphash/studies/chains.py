@@ -30,11 +30,19 @@ def chain_name(nest: Nest) -> str:
 
 
 def published_chain(name: str, dataset: str, metric: str) -> float | None:
-    """Return the published value of a chain on VGG-16, or ``None``."""
-    found = find_published(
-        dataset=dataset, metric=metric, descriptor=f"vgg16_{name}", method="uncompressed", bits=None
-    )
-    return found[0].value if found else None
+    """Return the published value of a chain on VGG-16, or ``None``.
+
+    Averages over several groups may be taken in any order, so ``A_S-A_T`` is the published ``A_T-A_S``.
+    """
+    found = find_published(dataset=dataset, metric=metric, method="uncompressed", bits=None, paper="nip")
+    values = {_levels(number.descriptor.removeprefix("vgg16_")): number.value for number in found}
+    return values.get(_levels(name))
+
+
+def _levels(name: str) -> tuple[str, ...]:
+    """Return the levels of a chain, in an order that says what is computed."""
+    levels = name.split("-")
+    return tuple(sorted(levels) if all(level.startswith("A_") for level in levels) else levels)
 
 
 class Nests(Pooling):

@@ -20,7 +20,13 @@ from niphash.studies.result import StudyResult
 THUMBNAIL = 200
 
 
-def matching_pairs(run: Run, nest: Sequence[Sequence[str]], pairs: int = 100, shown: int = 4) -> StudyResult:
+def matching_pairs(
+    run: Run,
+    nest: Sequence[Sequence[str]],
+    pairs: int = 100,
+    shown: int = 4,
+    named: Sequence[Sequence[str]] = (),
+) -> StudyResult:
     """Measure the distances of matching and of non-matching pairs after each level of a nest.
 
     Args:
@@ -29,6 +35,8 @@ def matching_pairs(run: Run, nest: Sequence[Sequence[str]], pairs: int = 100, sh
         pairs: So many matching pairs at most, drawn at random: a query and another relevant photo. The
             non-matching ones are the same queries with photos that match another.
         shown: So many of the matching pairs are drawn one by one, their photos beside them.
+        named: Pairs of a query and a photo of the database, by their ids or file names, drawn one by one in
+            place of those; whether they match is not asked.
 
     Raises:
         InputError: an impossible value, too few matching pairs, or the data set is not there.
@@ -36,27 +44,38 @@ def matching_pairs(run: Run, nest: Sequence[Sequence[str]], pairs: int = 100, sh
     if pairs < 2 or not 1 <= shown <= pairs:
         raise InputError(f"study.pairs={pairs}, study.shown={shown}: give two pairs or more, and show one")
     bench = prepare(run)
-    rng = np.random.default_rng(run.seed)
-    queries, matching, other = draw_pairs(bench.task, pairs, rng)
+    task, rng = bench.task, np.random.default_rng(run.seed)
+    of_names = np.array([find_pair(task, pair) for pair in named], np.int64).reshape(-1, 2)
+    queries, matching, other = draw_pairs(task, pairs, rng)
     depths = [nest[:depth] for depth in range(len(nest) + 1)]
-    image_sets = (
-        bench.task.queries.subset(queries),
-        bench.task.database.subset(matching),
-        bench.task.database.subset(other),
+    described = describe_chains(
+        bench,
+        depths,
+        task.queries.subset([*queries, *of_names[:, 0]]),
+        task.database.subset([*matching, *of_names[:, 1]]),
+        task.database.subset(other),
     )
-    described = describe_chains(bench, depths, *image_sets)
+    drawn = len(queries)
     distances = {
-        name: (np.linalg.norm(q - m, axis=1), np.linalg.norm(q - o, axis=1))
+        name: (np.linalg.norm(q[:drawn] - m[:drawn], axis=1), np.linalg.norm(q[:drawn] - o, axis=1))
         for name, (q, m, o) in described.items()
     }
     readable = np.all([np.isfinite(d).all(0) for d in map(np.array, distances.values())], axis=0)
     if not readable.any():
-        raise InputError(f"{bench.name}: none of {len(queries)} pairs of photos can be read")
+        raise InputError(f"{bench.name}: none of {drawn} pairs of photos can be read")
     distances = {name: (m[readable], o[readable]) for name, (m, o) in distances.items()}
-    kept = np.flatnonzero(readable)
-    photos = [(image_sets[0].subset([i]), image_sets[1].subset([i])) for i in kept[:shown].tolist()]
-    clusters = query_clusters(bench.task)[queries][readable]
-    rows = _rows(distances, clusters, photos, run.seed)
+    if named:
+        singles = {
+            name: np.linalg.norm(q[drawn:] - m[drawn:], axis=1) for name, (q, m, _) in described.items()
+        }
+        _check_described(named, singles)
+        shown_rows = of_names
+    else:
+        singles = {name: m[:shown] for name, (m, _) in distances.items()}
+        shown_rows = np.array([queries, matching])[:, readable][:, :shown].T
+    photos = [(task.queries.subset([q]), task.database.subset([m])) for q, m in shown_rows.tolist()]
+    clusters = query_clusters(task)[queries][readable]
+    rows = _rows(distances, clusters, photos, singles, run.seed)
     return StudyResult("matching_pairs", rows, _draw(rows, photos), _sentence(rows, bench.name))
 
 
@@ -85,10 +104,46 @@ def draw_pairs(
     return queries, matching, other
 
 
+def find_pair(task: RetrievalTask, pair: Sequence[str]) -> tuple[int, int]:
+    """Return the rows of a query and a database photo that ``pair`` names by their ids or the ends of them.
+
+    Raises:
+        InputError: it is no pair, or a name stands for none of the photos or for several.
+    """
+    if len(pair) != 2:
+        raise InputError(f"study.named: {list(pair)} is no pair; write [[<query>,<photo>],...]")
+    query, photo = (
+        _row_of(images, str(name), what)
+        for name, images, what in zip(
+            pair, (task.queries, task.database), ("queries", "database photos"), strict=True
+        )
+    )
+    return query, photo
+
+
+def _row_of(images: ImageSet, name: str, what: str) -> int:
+    exact = [row for row, known in enumerate(images.ids) if known == name]
+    found = exact or [row for row, known in enumerate(images.ids) if known.endswith(f"/{name}")]
+    if len(found) != 1:
+        raise InputError(
+            f"study.named: {name} is the name of {len(found)} {what}; they are named like {images.ids[0]}"
+        )
+    return found[0]
+
+
+def _check_described(named: Sequence[Sequence[str]], distances: dict[str, np.ndarray]) -> None:
+    for number, pair in enumerate(named):
+        if not all(np.isfinite(values[number]) for values in distances.values()):
+            raise InputError(
+                f"study.named: a photo of {', '.join(map(str, pair))} cannot be read; leave it out"
+            )
+
+
 def _rows(
     distances: dict[str, tuple[np.ndarray, np.ndarray]],
     clusters: np.ndarray,
     photos: Sequence[tuple[ImageSet, ImageSet]],
+    singles: dict[str, np.ndarray],
     seed: int,
 ) -> list[dict[str, Any]]:
     rows = []
@@ -96,7 +151,7 @@ def _rows(
         for what, values in (("mean of matching pairs", matching), ("mean of other pairs", other)):
             low, high = bootstrap_interval(values[:, None], clusters, seed)[0]
             rows.append(_row(name, what, "", "", float(values.mean()), float(low), float(high), len(values)))
-        for (query, match), value in zip(photos, matching, strict=False):
+        for (query, match), value in zip(photos, singles[name], strict=True):
             distance = float(value)
             rows.append(_row(name, "single pair", query.ids[0], match.ids[0], distance, None, None, 1))
     return rows

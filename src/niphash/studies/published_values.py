@@ -27,8 +27,12 @@ class Published(NamedTuple):
 def published_name(dataset: str, distractors: int = 0) -> str:
     """Return what ``dataset`` with so many distractors is called in the file, ``""`` for what is not in it.
 
-    Numbers with distractors were published with a million only.
+    Numbers with distractors were published with a million only. Those of ``smvs_graphics`` belong to the
+    edition of MPEG CDVS, other pictures and other lists than the SMVS that is offered for download: they
+    stand beside nothing here.
     """
+    if dataset.startswith("smvs"):
+        return ""
     name = dataset.replace("-", "_")
     if distractors == 0:
         return name

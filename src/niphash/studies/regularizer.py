@@ -1,16 +1,25 @@
 """What the regulariser does to one RBM layer: retrieval against bits, and histograms of its activations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from matplotlib.figure import SubFigure
 
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.hashing.hasher import Hasher
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.pipeline.run import Run
-from niphash.studies.curves import color, curve, draw_against_bits, finish, published_curves, two_panels
+from niphash.studies.curves import (
+    PAPER_NAMES,
+    blank_figure,
+    color,
+    curve,
+    draw_against_bits,
+    finish,
+    published_curves,
+)
 from niphash.studies.hashed import (
     HashingBench,
     check_published,
@@ -26,6 +35,8 @@ from niphash.studies.result import StudyResult
 
 NAMES = {"none": "no regulariser", "sparsity": "sparsity, p = 0.5", "rbmh": "RBMH"}
 BINS = 25
+#: At most so many photos in the pictures of the units.
+PHOTOS = 300
 
 
 def regularizer(
@@ -66,23 +77,27 @@ def regularizer(
             "bits": b,
             **measured(report, metric),
             **difference_columns(f"{regularizers[0]}, {b} bits", base[b], report, metric, run.seed),
-            "mean_activation": float(activations.mean()),
-            "saturated": float(((activations < 0.05) | (activations > 0.95)).mean()),
+            **activation_columns(top_activations(hasher, bench)),
         }
         for name, at in found.items()
         for b, (hasher, report) in at.items()
-        for activations in [top_activations(hasher, bench)]
     ]
-    figure, left, right = two_panels()
+    figure = blank_figure(14, 9)
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[5, 4])[:, 0]
+    left, right = top.subplots(1, 2)
     draw_against_bits(
         left,
         [curve(NAMES.get(name, name), at, metric) for name, at in reports.items()],
-        [published_curves(bench.published_as, metric, name, published) for name in reports],
+        [
+            published_curves(bench.published_as, metric, PAPER_NAMES.get(name, ()), published)
+            for name in reports
+        ],
     )
     finish(left, metric, f"{bench.title}: one RBM layer, by regulariser", outside=True)
     shown = min(base, key=lambda b: abs(b - run.bits))
-    for number, (name, at) in enumerate(found.items()):
-        values = top_activations(at[shown][0], bench).ravel()
+    activations = {name: top_activations(at[shown][0], bench) for name, at in found.items()}
+    for number, (name, of_units) in enumerate(activations.items()):
+        values = of_units.ravel()
         weights = np.full(len(values), 100 / len(values))
         right.hist(
             values,
@@ -98,7 +113,37 @@ def regularizer(
     right.set_ylabel(f"share of activations [%], bins of {1 / BINS}")
     right.set_title(f"activations of the layer of {shown} bits", fontsize=10)
     right.legend(fontsize=8)
+    _draw_units(bottom, activations)
     return StudyResult("regularizer", rows, figure, _sentence(bench, reports, shown, metric))
+
+
+def activation_columns(activations: np.ndarray) -> dict[str, float]:
+    """Return what a CSV says of activations [N, H]: their mean and saturation, and how far units differ."""
+    of_units = activations.mean(0)
+    return {
+        "mean_activation": float(activations.mean()),
+        "saturated": float(((activations < 0.05) | (activations > 0.95)).mean()),
+        "least_unit": float(of_units.min()),
+        "greatest_unit": float(of_units.max()),
+        "units_never_change": float((np.ptp(activations > 0.5, axis=0) == 0).mean()),
+    }
+
+
+def _draw_units(figure: SubFigure, activations: Mapping[str, np.ndarray]) -> None:
+    """Draw the activation of every unit (one line each, by its mean) for photos (one column each)."""
+    panels = figure.subplots(1, len(activations), squeeze=False)[0]
+    for axes, (name, values) in zip(panels, activations.items(), strict=True):
+        order = np.argsort(values.mean(0), kind="stable")
+        shown = values[np.linspace(0, len(values) - 1, min(len(values), PHOTOS)).astype(int)][:, order]
+        axes.imshow(shown.T, vmin=0, vmax=1, cmap="gray", aspect="auto", interpolation="nearest")
+        told = activation_columns(values)
+        axes.set_title(
+            f"{NAMES.get(name, name)}: units' means {told['least_unit']:.2f} to "
+            f"{told['greatest_unit']:.2f}, {told['saturated']:.0%} saturated",
+            fontsize=9,
+        )
+        axes.set_xlabel("database photo (activation 0 black, 1 white)")
+        axes.set_ylabel("unit, by its mean activation")
 
 
 def _by_bits(bench: HashingBench, name: str, bits: Sequence[int]) -> dict[int, tuple[Hasher, Report]]:

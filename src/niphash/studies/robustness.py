@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from niphash.data.images import View
@@ -12,6 +13,7 @@ from niphash.errors import InputError
 from niphash.pipeline.run import Run
 from niphash.studies.curves import blank_figure, curves
 from niphash.studies.measured import Bench, measured, prepare, selected
+from niphash.studies.published_descriptors import published_descriptor
 from niphash.studies.published_values import find_published
 from niphash.studies.result import StudyResult
 
@@ -58,10 +60,7 @@ def kept(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, float, Ma
     return first, worst["value"] / first if first else float("nan"), worst
 
 
-#: Published curves (mAP on INRIA Holidays at five angles), the nearest to ours.
-PUBLISHED_CURVES = ("fv_dog", "fv_multiscale", "vgg16_fc6")
-
-
+#: Of the published curves: mAP on INRIA Holidays.
 PUBLISHED_ANGLES = (0, 10, 30, 90, 180)
 
 
@@ -73,6 +72,7 @@ def rotation(
     queries: int | None = None,
     only: Sequence[str] | None = None,
     disc_database: bool = False,
+    name: str = "rotation",
 ) -> StudyResult:
     """Measure mAP against the angle of the queries, which are cut to their central discs.
 
@@ -85,6 +85,7 @@ def rotation(
         only: Names of those of ``descriptors`` to measure; all by default.
         disc_database: Whether database images are cut to their discs too, so that the turn is all that
             differs; by default they stay whole, as ``views.rotate_query`` leaves them.
+        name: Of the files that are written.
 
     Raises:
         InputError: an impossible value, or the data set is not there.
@@ -100,14 +101,10 @@ def rotation(
     views = {float(angle): RotatedDisc(float(angle)) for angle in angles}
     rows = curve_rows(bench, chosen, "degrees", views, RotatedDisc(0.0) if disc_database else None)
 
-    figure = blank_figure(9, 5.5)
-    axes = figure.add_subplot()
-    curves(axes, rows, "degrees", _published())
-    axes.set(xlabel="angle of the query (degrees)", ylabel="mean average precision", ylim=(0, 1.03))
-    axes.set_xticks(range(0, int(max(views)) + 1, 45))
-    axes.set_title(f"{bench.name}: {len(bench.task.queries)} queries turned, 95 % bands", fontsize=11)
+    theirs = _published([published_descriptor(run.variant(overrides)) for overrides in chosen.values()])
+    figure = _draw_rotation(bench, rows, theirs)
     return StudyResult(
-        "rotation",
+        name,
         rows,
         figure,
         f"Over {len(views)} angles of the query, in degrees, on {bench.name}: "
@@ -115,16 +112,37 @@ def rotation(
     )
 
 
-def _published() -> dict[str, list[tuple[float, float]]]:
-    found = {}
-    for descriptor in PUBLISHED_CURVES:
-        numbers = [
-            find_published(dataset=f"holidays_rotated_{a}", descriptor=descriptor)[0]
-            for a in PUBLISHED_ANGLES
+Points = dict[str, list[tuple[float, float]]]
+
+
+def _published(descriptors: Sequence[str | None]) -> Points:
+    """Return the published points (degrees, mAP) of those of the descriptors that have some."""
+    found: Points = {}
+    for descriptor in dict.fromkeys(descriptors):
+        points = [
+            (float(angle), number.value)
+            for angle in PUBLISHED_ANGLES
+            for number in find_published(dataset=f"holidays_rotated_{angle}", descriptor=descriptor)
         ]
-        points = [(float(a), n.value) for a, n in zip(PUBLISHED_ANGLES, numbers, strict=True)]
-        found[f"published, Holidays: {descriptor}"] = points
+        if points:
+            found[f"published, Holidays: {descriptor}"] = points
     return found
+
+
+def _draw_rotation(bench: Bench, rows: Sequence[Mapping[str, Any]], theirs: Points) -> Figure:
+    """Draw our curves; published ones among them on Holidays, else in a panel of their own."""
+    apart = bool(theirs) and bench.published_as != "holidays"
+    figure = blank_figure(18 if apart else 9, 5.5)
+    panels = figure.subplots(1, 2 if apart else 1, squeeze=False)[0]
+    curves(panels[0], rows, "degrees", None if apart else theirs)
+    panels[0].set_title(f"{bench.name}: {len(bench.task.queries)} queries turned, 95 % bands", fontsize=11)
+    if apart:
+        curves(panels[1], [], "degrees", theirs)
+        panels[1].set_title("published of another data set, Holidays", fontsize=11)
+    for axes in panels:
+        axes.set(xlabel="angle of the query (degrees)", ylabel="mean average precision", ylim=(0, 1.03))
+        axes.set_xticks(range(0, int(max(180, *(row["degrees"] for row in rows))) + 1, 45))
+    return figure
 
 
 def _kept(rows: list[dict], names: Iterable[str], column: str) -> str:

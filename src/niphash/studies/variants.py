@@ -7,7 +7,7 @@ constants of a default (``constants``), growth with the fit set (``fit_size``).
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,11 @@ from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.evaluation.intervals import bootstrap_interval, ratio_interval
 from niphash.options import check_numbers
+from niphash.pipeline.fitting import FitSet, choose_fit_set
 from niphash.pipeline.run import Run
 from niphash.studies.curves import Dot, blank_figure, color, dots
-from niphash.studies.hashed import HashingBench, hashing_benches
-from niphash.studies.measured import check_names, selected
+from niphash.studies.hashed import HashingBench, check_counts, hashing_benches
+from niphash.studies.measured import Difference, check_names, selected
 from niphash.studies.result import StudyResult
 
 log = logging.getLogger(__name__)
@@ -37,28 +38,47 @@ class Outcome:
         values: float64 [Q], NaN for a query without relevant photos.
         clusters: int64 [Q], see :func:`niphash.evaluation.intervals.query_clusters`.
         by_seed: The mean of each seed.
+        metric: What the values are of.
     """
 
     values: np.ndarray
     clusters: np.ndarray
     by_seed: tuple[float, ...]
+    metric: str
 
     @classmethod
     def of(cls, reports: Sequence[Report], metric: str) -> "Outcome":
         """Join the reports of several seeds."""
         values = np.mean([report.per_query[metric] for report in reports], axis=0)
-        return cls(values, reports[0].clusters, tuple(report.means[metric] for report in reports))
+        return cls(values, reports[0].clusters, tuple(report.means[metric] for report in reports), metric)
 
     @property
     def mean(self) -> float:
         """Mean over queries and seeds."""
         return float(np.nanmean(self.values))
 
+    @property
+    def count(self) -> int:
+        """Number of queries with relevant photos."""
+        return int(np.isfinite(self.values).sum())
+
+    @property
+    def cluster_count(self) -> int:
+        """Number of clusters of those queries."""
+        return len(np.unique(self.clusters[np.isfinite(self.values)]))
+
     def interval(self, seed: int) -> tuple[float, float]:
         """Return the 95 % interval of the mean over clusters of queries."""
         counted = np.isfinite(self.values)
         low, high = bootstrap_interval(self.values[counted, None], self.clusters[counted], seed)[0]
         return float(low), float(high)
+
+    def difference(self, reference: "Outcome", seed: int) -> Difference:
+        """Return how much this is above ``reference``, query by query."""
+        values = self.values - reference.values
+        counted = np.isfinite(values)
+        low, high = bootstrap_interval(values[counted, None], self.clusters[counted], seed)[0]
+        return Difference(float(values[counted].mean()), float(low), float(high))
 
     def ratio(self, reference: "Outcome", seed: int) -> tuple[float, float, float]:
         """Return mean / mean of ``reference`` and its 95 % interval, paired by query."""
@@ -171,16 +191,28 @@ def measure_variants(
         for name, overrides in variants.items()
         for seed in seeds
     }
-    for one in runs.values():
-        one.hasher.check(one.describer.dim, one.fit.limit or 10**9)  # before any photo is described
+    _check_all(runs.values())
     reports: dict[str, dict[str, list[Report]]] = {}
     for key, benches in _benches(runs, queries):
         name, one = key[0], runs[key]
-        hasher = benches[0].fit_hasher(one.hasher) if one.hasher.bits else None
+        owner = f"{name}, {one.hasher.bits} bits, seed {key[1]}"
+        hasher = benches[0].fit_hasher(one.hasher, name=owner) if one.hasher.bits else None
         for bench in benches:
             report = bench.float_report() if hasher is None else bench.report(hasher, one.distance)
             reports.setdefault(bench.name, {}).setdefault(name, []).append(report)
     return {data: _outcomes(at, metric) for data, at in reports.items()}
+
+
+def _check_all(runs: Iterable[Run]) -> None:
+    """Refuse a variant that cannot be fitted, before any photo is described."""
+    fit_sets: dict[str, FitSet] = {}
+    for run in runs:
+        data = run.targets[0].data
+        key = json.dumps([run.option("data"), run.option("fit"), run.seed], sort_keys=True)
+        if key not in fit_sets:
+            data.prepare()
+            fit_sets[key] = choose_fit_set(run.fit, data, run.data_set, run.seed)
+        check_counts(run, fit_sets[key])
 
 
 def _benches(

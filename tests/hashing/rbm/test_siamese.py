@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.rbm.fine_tuning import Snapshots
+from niphash.hashing.rbm.fine_tuning_stage import Snapshots
 from niphash.hashing.rbm.network import Stack
 from niphash.hashing.rbm.siamese import median_margins, siamese_loss
 from niphash.hashing.rbm.stack import RBMSiamese
@@ -47,7 +47,7 @@ def naive_distances(stack: Stack, a: np.ndarray, b: np.ndarray) -> list[float]:
     return out
 
 
-@pytest.mark.parametrize("kind", ["dual", "single"])
+@pytest.mark.parametrize("kind", ["dual", "single", "nonmatching"])
 @pytest.mark.parametrize("margins", [{0: 1.0, 1: 0.4}, {1: 0.4}])
 def test_loss_sums_over_the_layers_asked_for(stack, things, kind, margins):
     x, _ = things
@@ -60,7 +60,8 @@ def test_loss_sums_over_the_layers_asked_for(stack, things, kind, margins):
         first_layer.append(distances[0])
         for layer, m in margins.items():
             d = distances[layer]
-            expected += (d if kind == "single" else max(d - m, 0)) if i < 4 else max(m - d, 0)
+            matches = {"dual": max(d - m, 0), "single": d, "nonmatching": 0}[kind]
+            expected += matches if i < 4 else max(m - d, 0)
     assert found.item() == pytest.approx(expected / 12, rel=1e-5)
     assert parts["matching_distance_1"].item() == pytest.approx(np.mean(first_layer[:4]), rel=1e-5)
     assert parts["nonmatching_distance_1"].item() == pytest.approx(np.mean(first_layer[4:]), rel=1e-5)

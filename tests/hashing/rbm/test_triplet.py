@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.rbm.fine_tuning import Snapshots
+from niphash.hashing.rbm.fine_tuning_stage import Snapshots
 from niphash.hashing.rbm.network import Stack
 from niphash.hashing.rbm.stack import RBMTriplet
 from niphash.hashing.rbm.triplet import triplet_loss
@@ -25,6 +25,7 @@ from niphash.training.trainer import quiet_cpu_trainer
 #: A first phase too short to matter, from weights large enough to spread the activations.
 SMALL = {
     "layers": [16],
+    "scaling": "dimension",
     "max_epochs": 1,
     "min_steps": 1,
     "learning_rate": 0.001,
@@ -116,16 +117,25 @@ def test_a_limit_on_queries_narrows_what_is_learned_from(descriptors):
     np.testing.assert_array_equal(codes[1], codes[2])
 
 
+def first_weights(descriptors, start: str) -> list[torch.Tensor]:
+    """The weights of all layers before fine-tuning."""
+    found = []
+    hasher = RBMTriplet(8, start=start, iterations=100, **SMALL)
+    hasher.fit(FitData(descriptors), showing(lambda i, s: found.append([r.weight.clone() for r in s.rbms])))
+    return found[0]
+
+
 def test_random_start_has_weights_of_glorots_size(descriptors):
-    weights = []
-    hasher = RBMTriplet(
-        8,
-        start="random",
-        iterations=100,
-        **SMALL,
-    )
-    hasher.fit(FitData(descriptors), showing(lambda i, s: weights.append(s.layers[0].weight.clone())))
+    weights = first_weights(descriptors, "random")
     assert weights[0].std().item() == pytest.approx((2 / (24 + 16)) ** 0.5, rel=0.15)
+
+
+def test_unit_start_has_weights_of_length_one(descriptors):
+    weights = first_weights(descriptors, "unit")
+    assert len(weights) == 2
+    for layer, glorots in zip(weights, first_weights(descriptors, "random"), strict=True):
+        torch.testing.assert_close(layer.norm(dim=1), torch.ones(len(layer)))
+        torch.testing.assert_close(layer, glorots / glorots.norm(dim=1, keepdim=True))
 
 
 def test_bad_input(descriptors):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from niphash.hashing.pairs import (
     PairSampler,
     dual_margin_loss,
     median_margin,
+    nonmatching_loss,
     single_margin_loss,
     squared_distances,
 )
@@ -20,8 +21,10 @@ from niphash.hashing.rbm.fine_tuning import FineTuning, Objective, gather, resid
 from niphash.hashing.rbm.network import Stack
 from niphash.options import check_choice, check_number, check_numbers
 from niphash.training.fit_data import FitData
-from niphash.training.rows import Rows
-from niphash.training.streams import SentByName
+from niphash.training.rows import Rows, SentByName
+
+#: Two margins; one (LeCun / Hadsell); one, and no matching pairs.
+PairLoss = Literal["dual", "single", "nonmatching"]
 
 MARGIN_PAIRS = 1000  # matching pairs drawn to find the margins, and twice as many non-matching ones
 
@@ -31,7 +34,7 @@ class SiamesePairs(FineTuning):
     """Fine-tuning on matching and other pairs (DeepHash, section 3.3).
 
     Attributes:
-        loss: ``"dual"`` (two margins) or ``"single"`` (LeCun / Hadsell).
+        loss: See :data:`PairLoss`.
         loss_on: Whose activations the loss sees: of ``"all"`` layers, or of the ``"last"``; all layers learn.
         margins: Margin m of every layer in the loss (both margins of the dual loss); ``None`` finds them:
             the mean of the median matching and the median non-matching squared distance before training.
@@ -42,7 +45,7 @@ class SiamesePairs(FineTuning):
     kind: ClassVar[str] = "siamese"
     needs_pairs: ClassVar[bool] = True
 
-    loss: Literal["dual", "single"] = "dual"
+    loss: PairLoss = "dual"
     loss_on: Literal["all", "last"] = "all"
     margins: Sequence[float] | None = None
     matching_pairs: int = 33
@@ -51,7 +54,7 @@ class SiamesePairs(FineTuning):
     def check_options(self, place: str) -> None:
         """See :meth:`Phase.check_options`."""
         super().check_options(place)
-        check_choice("loss", self.loss, ("dual", "single"), group=place)
+        check_choice("loss", self.loss, get_args(PairLoss), group=place)
         check_choice("loss_on", self.loss_on, ("all", "last"), group=place)
         check_number("matching_pairs", self.matching_pairs, least=1, whole=True, group=place)
         if self.margins is not None:
@@ -109,7 +112,7 @@ def siamese_loss(
     network: Stack,
     batch: tuple[torch.Tensor, torch.Tensor],
     margins: Mapping[int, float],
-    kind: str,
+    kind: PairLoss,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Return the pair loss summed over layers, and the mean distances of every layer.
 
@@ -117,7 +120,7 @@ def siamese_loss(
         network: What makes the activations.
         batch: Descriptors of the pairs, float32 [2, B, D], and whether they match, bool [B].
         margins: Margin m of each layer (counted from 0) that takes part; both margins of the dual loss.
-        kind: ``"dual"`` or ``"single"``.
+        kind: Of the loss.
     """
     pair, matching = batch
     total = pair.new_zeros(())
@@ -125,11 +128,18 @@ def siamese_loss(
     for layer, distances in enumerate(layer_distances(network, pair)):
         parts[f"matching_distance_{layer + 1}"] = distances[matching].mean()
         parts[f"nonmatching_distance_{layer + 1}"] = distances[~matching].mean()
-        if layer in margins and kind == "dual":
-            total = total + dual_margin_loss(distances, matching, margins[layer], margins[layer])
-        elif layer in margins:
-            total = total + single_margin_loss(distances, matching, margins[layer])
+        if layer in margins:
+            total = total + _pair_loss(kind, distances, matching, margins[layer])
     return total, parts
+
+
+def _pair_loss(
+    kind: PairLoss, distances: torch.Tensor, matching: torch.Tensor, margin: float
+) -> torch.Tensor:
+    if kind == "dual":
+        return dual_margin_loss(distances, matching, margin, margin)
+    loss = single_margin_loss if kind == "single" else nonmatching_loss
+    return loss(distances, matching, margin)
 
 
 def layer_distances(network: Stack, pair: torch.Tensor) -> list[torch.Tensor]:

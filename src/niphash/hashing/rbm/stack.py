@@ -7,16 +7,18 @@ the phases stand beside those of the network, so ``hashing.iterations=200`` need
 import inspect
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from niphash.hashing.checks import check_choice
 from niphash.hashing.rbm.layers import RandomWeights, RBMLayers
 from niphash.hashing.rbm.network_hasher import NetworkHasher, Recenter
 from niphash.hashing.rbm.phase import Phase
 from niphash.hashing.rbm.rbm import VisibleUnits
+from niphash.hashing.rbm.scaling import Scaling
 from niphash.hashing.rbm.siamese import SiamesePairs
 from niphash.hashing.rbm.triplet import NeighbourTriplets
 
+Start = Literal["rbm", "random", "unit"]
 Preset = TypeVar("Preset", bound=NetworkHasher)
 
 
@@ -37,11 +39,12 @@ class RBMStack(NetworkHasher):
     """A greedy stack of RBMs.
 
     Args:
-        bits: See :class:`NetworkHasher`, as for the next four.
+        bits: See :class:`NetworkHasher`, as for the next five.
         seed: As above.
         layers: As above.
         visible: As above.
         recenter: As above.
+        scaling: As above.
         options: Options of the phases :attr:`phase_types`, by name.
     """
 
@@ -55,10 +58,11 @@ class RBMStack(NetworkHasher):
         layers: Sequence[int] | None = None,
         visible: VisibleUnits = "gaussian",
         recenter: Recenter = "fit",
+        scaling: Scaling = "auto",
         **options: Any,
     ) -> None:
         phases = self.phases_of(options)
-        super().__init__(bits, seed, layers, visible, recenter, phases=phases)
+        super().__init__(bits, seed, layers, visible, recenter, scaling, phases=phases)
 
     def phases_of(self, options: dict[str, Any]) -> list[Phase]:
         """Return the phases with their part of ``options``; TypeError if none has such an option."""
@@ -88,17 +92,18 @@ class RBMTriplet(RBMStack):
     """An RBM stack fine-tuned on triplets; arguments as of :class:`RBMStack`, and one more.
 
     Args:
-        start: ``"rbm"``: the stack is trained; ``"random"``: :class:`RandomWeights` take its place.
+        start: ``"rbm"``: the stack is trained; ``"random"``: :class:`RandomWeights` take its place;
+            ``"unit"``: so do those of length one.
     """
 
     phase_types = (RBMLayers, NeighbourTriplets)
 
-    def __init__(self, bits: int, seed: int = 0, *, start: Literal["rbm", "random"] = "rbm", **options: Any):
-        self.start = check_choice("start", start, ("rbm", "random"))
+    def __init__(self, bits: int, seed: int = 0, *, start: Start = "rbm", **options: Any):
+        self.start = check_choice("start", start, get_args(Start))
         super().__init__(bits, seed, **options)
 
     def phases_of(self, options: dict[str, Any]) -> list[Phase]:
         """See :meth:`RBMStack.phases_of`."""
         first, *others = super().phases_of(options)
         first.check_options("hashing")  # whether it is used or not
-        return [first if self.start == "rbm" else RandomWeights(), *others]
+        return [first if self.start == "rbm" else RandomWeights(unit_norm=self.start == "unit"), *others]
