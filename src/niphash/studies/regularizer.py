@@ -119,13 +119,13 @@ def regularizer(
 
 def activation_columns(activations: np.ndarray) -> dict[str, float]:
     """Return what a CSV says of activations [N, H]: their mean and saturation, and how far units differ."""
-    of_units = activations.mean(0)
+    of_units, bits = activations.mean(0), activations > 0.5
     return {
         "mean_activation": float(activations.mean()),
         "saturated": float(((activations < 0.05) | (activations > 0.95)).mean()),
         "least_unit": float(of_units.min()),
         "greatest_unit": float(of_units.max()),
-        "units_never_change": float((np.ptp(activations > 0.5, axis=0) == 0).mean()),
+        "units_never_change": float((bits.all(0) | ~bits.any(0)).mean()),
     }
 
 
