@@ -37,6 +37,7 @@ def test_every_group_is_known_to_this_test():
     composed_here = {
         "callbacks",
         "classifier",
+        "contrastive",
         "debug",
         "experiment",
         "hparams_search",

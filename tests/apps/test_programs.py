@@ -1,5 +1,6 @@
 """``train.py``, ``evaluate.py`` and ``niphash`` as a user starts them."""
 
+import csv
 import json
 import os
 import shutil
@@ -134,6 +135,9 @@ def test_a_sweep_runs_every_combination(object_folder: Path, tmp_path: Path):
     assert [entry["bits"] for entry in entries] == [16, 16, 24, 24]
 
 
+VIEWS = ("stage=backbone", "backbone=squeezenet", "backbone.weights=random", "pooling=gem", "data=folder")
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
@@ -151,6 +155,15 @@ def test_a_sweep_runs_every_combination(object_folder: Path, tmp_path: Path):
             ("stage=classifier", "classifier.root=objects", "classifier.weights=no.pt"),
             "classifier.weights=no.pt",
         ),
+        (
+            ("stage=backbone", "data=folder", "data.root=objects"),
+            "stage=backbone: a backbone of the kind SiftDoG",
+        ),
+        (
+            (*VIEWS, "data.root=objects", "contrastive.validation=0.2"),
+            "contrastive.validation=0.2: holds out 1 of 4 photos",
+        ),
+        ((*VIEWS, "data.root=objects", "contrastive.views.tilt=90"), "contrastive.views.tilt=90: give"),
         (("data=folder", "data.root=objects", "bits=16384", "hashing=itq"), "bits=16384"),
     ],
 )
@@ -422,4 +435,19 @@ def test_a_trained_classifier_serves_as_backbone(object_folder: Path, tmp_path: 
         "bits=16",
     )
     run("train.py", "data=folder", f"data.root={object_folder}", *backbone, "hydra.run.dir=r", cwd=tmp_path)
+    assert json.loads((tmp_path / "r" / "metrics.json").read_text())["descriptor"]["mAP"] > 0.1
+
+
+def test_a_backbone_trained_on_views_serves_as_backbone(object_folder: Path, tmp_path: Path):
+    options = {"validation": 0.2, "batch_size": 8, "epochs": 2, "steps": 1, "first_size": 32}
+    small = ("backbone.size=48", *(f"contrastive.{key}={value}" for key, value in options.items()))
+    photos = f"data.root={object_folder}"
+    run("train.py", *VIEWS, photos, *small, "hydra.run.dir=views", cwd=tmp_path)
+    with (tmp_path / "views" / "csv" / "metrics.csv").open(newline="") as file:
+        curves = list(csv.DictReader(file))
+    for column in ("backbone/loss", "backbone/contrast", "backbone/spreading", "backbone/mAP"):
+        assert len([line[column] for line in curves if line[column]]) == 2
+    weights = f"backbone.weights={tmp_path / 'views' / 'backbone.pt'}"
+    rest = (weights, "backbone.size=48", photos, "hashing=lsh", "bits=16", "hydra.run.dir=r")
+    run("train.py", *VIEWS[1:2], *VIEWS[3:], *rest, cwd=tmp_path)
     assert json.loads((tmp_path / "r" / "metrics.json").read_text())["descriptor"]["mAP"] > 0.1

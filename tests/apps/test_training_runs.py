@@ -150,6 +150,6 @@ def test_a_trainer_option_of_a_stage_is_refused_in_one_sentence(object_folder: P
         cwd=tmp_path,
         expect=2,
     )
-    sentence = "trainer.max_epochs=3: set hashing.max_epochs, hashing.iterations or classifier.epochs"
-    assert sentence in done.stderr
+    options = "hashing.max_epochs, hashing.iterations, classifier.epochs or contrastive.epochs"
+    assert f"trainer.max_epochs=3: set {options}" in done.stderr
     assert "Traceback" not in done.stderr

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
 def program(cfg: DictConfig) -> float | None:
-    """Train and measure one model, train a classifier, or answer a question of the papers.
+    """Train and measure one model, train a classifier or a backbone, or answer a question of the papers.
 
     Returns:
         The metric ``objective`` of a run that measures, which a sweeper makes large; ``None`` of a study, and
@@ -38,6 +38,10 @@ def program(cfg: DictConfig) -> float | None:
             from niphash.pipeline.classifying import run_classifier
 
             return run_classifier(run)["accuracy@1"]
+        elif cfg.stage == "backbone":
+            from niphash.pipeline.contrasting import run_backbone
+
+            run_backbone(run)
         else:
             from niphash.pipeline.reporting import check_objective, objective
             from niphash.pipeline.training import train

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback
     from pytorch_lightning.loggers import Logger
 
-STAGES = ("hashing", "classifier")
+STAGES = ("hashing", "classifier", "backbone")
 #: Groups of ``conf/`` whose choices name a run in ``metrics.json``.
 CHOICES = ("backbone", "pooling", "whitening", "descriptor", "hashing", "index")
 

@@ -21,7 +21,7 @@ TrainerFactory = Callable[..., "pl.Trainer"]
 LIGHTNING = ("pytorch_lightning", "lightning_fabric")
 #: Options of Lightning's trainer that belong to a stage or to the run, and what a user sets in their place.
 DECIDED = {
-    "max_epochs": "set hashing.max_epochs, hashing.iterations or classifier.epochs",
+    "max_epochs": "set hashing.max_epochs, hashing.iterations, classifier.epochs or contrastive.epochs",
     "reload_dataloaders_every_n_epochs": "leave it out, every stage draws its batches anew each epoch",
     "enable_checkpointing": "leave it out, a ModelCheckpoint in conf/callbacks is enough",
     "callbacks": "put callbacks into conf/callbacks",
