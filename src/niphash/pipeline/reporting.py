@@ -26,7 +26,7 @@ from niphash.training.loggers import Picture, Table, log_results
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
 log = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ def write_json(value: Any, path: Path) -> None:
         write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def print_table(table: "Table") -> None:
+def print_table(table: "RichTable") -> None:
     """Print a Rich table, whole where the output is no terminal."""
     from rich.console import Console
 

@@ -82,7 +82,8 @@ def owned(loggers: "Sequence[Logger]", owner: str) -> Iterator[None]:
 
 def histograms(metrics: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the metrics that are single numbers, and the shares [10] of those that are tenths of (0, 1)."""
-    single, shares = {}, {}
+    single: dict[str, Any] = {}
+    shares: dict[str, np.ndarray] = {}
     for key, value in metrics.items():
         found = SHARE.fullmatch(key)
         if found:
@@ -107,7 +108,7 @@ class CSVLogger(SharedAxis, pl.loggers.CSVLogger):
     ) -> None:
         super().__init__(save_dir, name, version, flush_logs_every_n_steps=flush_logs_every_n_steps)
 
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:  # type: ignore[override]
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Write one line."""
         super().log_metrics(*self.placed(metrics, step))
 
