@@ -269,11 +269,12 @@ def _write_table(answers: Iterable[Answer], count: int) -> Iterator[Answer]:
                 print(printable(answer.query))
             if answer.matches:
                 score = "  score" if answer.matches[0].score is not None else ""
-                print(f"  bits        id    photo (=: the query itself){score}")
+                share = "  same" if answer.matches[0].probability is not None else ""
+                print(f"  bits{share}        id    photo (=: the query itself){score}")
             for match in answer.matches:
                 at = f"{match.distance:6d}" if isinstance(match.distance, int) else f"{match.distance:6.2f}"
                 name = f"{'=' if match.itself else ' '} {printable(str(match.path))}"
-                print(f"{at}  {match.id:8d}  {name}{_score(match)}")
+                print(f"{at}{_share(match)}  {match.id:8d}  {name}{_score(match)}")
             if not answer.matches:
                 print("nothing within reach")
         yield answer
@@ -321,6 +322,14 @@ def _check_writable(path: str) -> None:
     target = Path(path)
     if target.is_dir() or not target.absolute().parent.is_dir():
         raise InputError(f"{path}: cannot be written; name a file in a folder that exists")
+
+
+def _share(match: Match) -> str:
+    """Return how likely the match shows the same thing, in percent and six places."""
+    if match.probability is None:
+        return ""
+    share = 100 * match.probability
+    return f"{'<1' if share < 1 else '>99' if share > 99 else round(share):>5}%"
 
 
 def _score(match: Match) -> str:

@@ -34,6 +34,7 @@ from niphash.collection.reranking import Reranking, new_reranking
 from niphash.data.images import Box, ImageSet, UnreadableImage, as_image_set
 from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
+from niphash.evaluation.calibration import Calibration, usual_prior
 from niphash.model import RECORD, Model, load
 from niphash.progress import track
 from niphash.search.comparison import DistanceChoice, choose_distance
@@ -274,7 +275,7 @@ class Collection:
         if not entry.coded:
             return Answer(str(path), problem=BLANK)
         (near,) = near_codes(self.codes, self.codes.get(np.array([number])), reach, self._extra())
-        return Answer(str(path), self._matches(near, entry.checksum, reach.most))
+        return Answer(str(path), self._matches(near, entry.checksum, reach.most, reach.distance))
 
     def add(self, paths: Any, store: "DescriptorStore | None" = None) -> Changes:
         """Add photos, files or folders; those that are held are looked at again and nothing is removed.
@@ -463,12 +464,14 @@ class Collection:
             if isinstance(found, str):
                 yield Answer(images.ids[row], problem=found, readable=found == BLANK)
             else:
-                matches = self._matches(next(near), _checksum(images, row), wanted.most)
+                matches = self._matches(next(near), _checksum(images, row), wanted.most, reach.distance)
                 if reranking is not None:
                     matches = reranking.order(images.subset([row]), found, matches)[: reach.most]
                 yield Answer(images.ids[row], matches)
 
-    def _matches(self, near: Near, checksum: bytes | None, most: int | None) -> tuple[Match, ...]:
+    def _matches(
+        self, near: Near, checksum: bytes | None, most: int | None, distance: DistanceChoice
+    ) -> tuple[Match, ...]:
         """Return what was found, with names; codes of no photo (left by a kill) are no matches.
 
         Raises:
@@ -478,11 +481,31 @@ class Collection:
         if len(set(near.ids.tolist()) - entries.keys()) > self._extra():
             raise InputError(f"{self.manifest.path}: damaged, it has lost photos; {REMEDY}")
         pairs = zip(near.distances.tolist(), near.ids.tolist(), strict=True)
-        held = [(distance, entries[number]) for distance, number in pairs if number in entries]
+        held = [(bits, entries[number]) for bits, number in pairs if number in entries][:most]
+        known = self.calibration(distance)
+        distances = np.array([bits for bits, _ in held])
+        likely = [None] * len(held) if known is None else known.probability(distances).tolist()
         return tuple(
-            Match(entry.id, self.location(entry), distance, entry.checksum == checksum)
-            for distance, entry in held[:most]
+            Match(
+                entry.id,
+                self.location(entry),
+                bits,
+                entry.checksum == checksum,
+                probability=None if share is None else float(f"{share:.3g}"),
+            )
+            for (bits, entry), share in zip(held, likely, strict=True)
         )
+
+    def calibration(self, distance: DistanceChoice = "auto") -> Calibration | None:
+        """Return how likely a photo of this collection shows what a query shows, at each distance.
+
+        One photo of the collection is expected to; ``None`` where the model has learned nothing of it.
+
+        Raises:
+            InputError: the codes know no such distance, or the model's record is damaged.
+        """
+        known = self.model.calibration(choose_distance(self.model.hasher, distance))
+        return None if known is None else known.with_prior(usual_prior(len(self)))
 
     def _extra(self) -> int:
         """Return how many codes are of no photo: they may be among the nearest."""

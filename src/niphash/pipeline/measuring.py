@@ -17,6 +17,7 @@ from niphash.descriptors.describer import Describer, DescribeReport, unreadable
 from niphash.descriptors.store.distributed import describe_distributed
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors, describe_to_store
 from niphash.errors import InputError
+from niphash.evaluation.calibration import Reliability, results_reliability
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.evaluation.functional import Ties
 from niphash.evaluation.metrics import Score
@@ -94,6 +95,7 @@ class Measurement:
         distance: How the codes were compared, ``None`` for ``hashing=none``.
         transductive: Whether a photo that the model was fitted on is among them.
         index: What ``conf/index`` answered, ``None`` where it cannot hold such codes.
+        calibration: How true the probabilities of the first results by code are, ``None`` without any.
     """
 
     task: RetrievalTask
@@ -108,6 +110,7 @@ class Measurement:
     distance: DistanceName | None
     transductive: bool
     index: IndexAnswers | None
+    calibration: Reliability | None = None
 
 
 def describe_with(describer: Describer, store: DescriptorStore, trainer: TrainerFactory | None) -> Describe:
@@ -227,6 +230,7 @@ def measure(
         name: evaluate(ranking, task, ties=comparison.ties, seed=comparison.seed, further=comparison.metrics)
         for name, ranking in rankings.items()
     }
+    known = None if distance is None else model.calibration(distance)
     return Measurement(
         task=task,
         descriptor=reports["descriptor"],
@@ -243,6 +247,7 @@ def measure(
         distance=distance,
         transductive=any(share_a_photo(model.fit_checksums, s) for s in (task.database, task.queries)),
         index=answers,
+        calibration=None if known is None else results_reliability(known, rankings["code"], task, TOP),
     )
 
 

@@ -26,7 +26,7 @@ from niphash.training.loggers import Picture, Table, log_results
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
-    from rich.table import Table as RichTable
+    from rich.table import Table as TerminalTable
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def run_entry(
         "descriptor": measurement.descriptor.to_dict(),
         "code": None if measurement.code is None else measurement.code.to_dict(),
         "reranked": _reranked(measurement),
+        "calibration": None if measurement.calibration is None else measurement.calibration.to_dict(),
         "images": {
             "read": measurement.read,
             "skipped": len(measurement.skipped),
@@ -244,7 +245,7 @@ def write_json(value: Any, path: Path) -> None:
         write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def print_table(table: "RichTable") -> None:
+def print_table(table: "TerminalTable") -> None:
     """Print a Rich table, whole where the output is no terminal."""
     from rich.console import Console
 

@@ -64,6 +64,23 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
+class CalibrationOptions:
+    """What ``calibration`` asks for.
+
+    Attributes:
+        photos: Fit photos that are seen in new views, at most; 0: no calibration is learned.
+        views: New views of each.
+    """
+
+    photos: int = 100
+    views: int = 2
+
+    def __post_init__(self) -> None:
+        check_number("photos", self.photos, least=0, whole=True, group="calibration")
+        check_number("views", self.views, least=1, whole=True, group="calibration")
+
+
+@dataclass(frozen=True)
 class Target:
     """A data set to measure on, as the run sees it.
 
@@ -106,6 +123,7 @@ class Run:
         distance: Between codes.
         recenter: Move the bit thresholds to the mean of the indexed collection.
         fit: The photos to fit on.
+        calibration: The photos that the meaning of a distance is learned from.
         targets: The data sets to measure on; the first gives the default fit set.
         choices: The choice of each group that names a run (``{"hashing": "itq", ...}``), where known.
     """
@@ -117,6 +135,7 @@ class Run:
     distance: DistanceChoice
     recenter: bool
     fit: FitOptions
+    calibration: CalibrationOptions
     targets: tuple[Target, ...]
     choices: Mapping[str, str]
     _config: DictConfig = field(repr=False)
@@ -273,6 +292,7 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
         distance=distance,
         recenter=bool(cfg.get("recenter")),
         fit=FitOptions(**resolved(cfg.fit)) if "fit" in cfg else FitOptions(),
+        calibration=CalibrationOptions(**resolved(cfg.calibration) if "calibration" in cfg else {}),
         targets=_targets(cfg),
         choices={group: (choices or {})[group] for group in CHOICES if group in (choices or {})},
         _config=cfg,

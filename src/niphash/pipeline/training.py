@@ -16,6 +16,7 @@ from niphash.descriptors.describer import Describer, DescribeReport, unreadable
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors
 from niphash.errors import InputError, writing
 from niphash.model import Model
+from niphash.pipeline.calibrating import calibrate
 from niphash.pipeline.fitting import FitSet, checksums, choose_fit_set, fit_rows, with_views
 from niphash.pipeline.measuring import Comparison, Describe, Stopwatch, describe_with, measure
 from niphash.pipeline.reporting import METRICS, report_run, run_entry
@@ -55,12 +56,16 @@ def train(run: Run) -> list[dict[str, Any]]:
         describer.fit(fit_set.images)
     store = DescriptorStore.of(describer, run.descriptors_dir)
     describe = describe_with(describer, store, trainer if run.several_processes else None)
+    calibration = None
     if hasher.bits:  # hashing=none learns from no descriptors
         with watch.time("describe"):
             described = _describe_fit_set(describe, fit_set, rows.copies, run.seed)
         with watch.time("fit"):
             hasher.fit(rows.of(described), trainer)
+        with watch.time("describe"):
+            calibration = calibrate(hasher, describe, fit_set, rows, described, run.calibration, run.seed)
     model = Model(describer, hasher, run.model_config, *model_record(run, describer, fit_set))
+    model.record["calibration"] = calibration
     # torchrun and SLURM start this whole program once a process
     writes = getattr(rank_zero_only, "rank", 0) == 0
     unsaved = _save(model, run.folder) if writes else None

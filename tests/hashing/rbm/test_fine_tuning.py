@@ -10,7 +10,8 @@ from niphash.config import build, compose
 from niphash.errors import InputError
 from niphash.hashing.codes import unpack_bits
 from niphash.hashing.pairs import PairSampler
-from niphash.hashing.rbm.fine_tuning import Snapshots, gather, resident
+from niphash.hashing.rbm.fine_tuning import gather, resident
+from niphash.hashing.rbm.fine_tuning_stage import Snapshots
 from niphash.hashing.rbm.siamese import PairDraw
 from niphash.hashing.rbm.stack import RBMSiamese, RBMTriplet
 from niphash.hashing.rbm.triplet import TripletDraw

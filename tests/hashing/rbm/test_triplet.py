@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.rbm.fine_tuning import Snapshots
+from niphash.hashing.rbm.fine_tuning_stage import Snapshots
 from niphash.hashing.rbm.network import Stack
 from niphash.hashing.rbm.stack import RBMTriplet
 from niphash.hashing.rbm.triplet import triplet_loss

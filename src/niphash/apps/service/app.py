@@ -64,6 +64,7 @@ class FoundPhoto(BaseModel):
     id: int
     name: str
     distance: float
+    probability: float | None = None  # that it shows the same thing, where the model knows
     itself: bool
     thumbnail: str
     score: float | None = None
@@ -181,6 +182,7 @@ class Service:
                 id=match.id,
                 name=_name(entries[match.id]),
                 distance=match.distance,
+                probability=match.probability,
                 itself=match.itself,
                 thumbnail=_thumbnail(match.id),
                 score=match.score,

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from niphash.descriptors.contrastive.view_batches import Pair
 from niphash.descriptors.network.map_backbone import MapBackbone
 from niphash.descriptors.network.pooling import Pooling
 from niphash.errors import InputError
@@ -107,7 +106,7 @@ class Contrastive(Stage):
         """Return the mAP of the held-out photos outside the trainer's loop."""
         self.eval()
         with torch.inference_mode(), self.trainer.precision_plugin.val_step_context():
-            for batch in self.trainer.datamodule.val_dataloader():
+            for batch in self.trainer.datamodule.val_dataloader():  # type: ignore[attr-defined]
                 self.validation_step(tuple(part.to(self.device) for part in batch), 0)
         self.train()
         return self._take_measured()
@@ -116,7 +115,7 @@ class Contrastive(Stage):
         """Make what the network draws depend on seed, epoch and process alone, so that a run can go on."""
         torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank))
 
-    def training_step(self, batch: Pair, _: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
         """Return the loss of two views [B, 3, S, S] of B photos and the numbers [B] of the photos.
 
         Raises:
@@ -126,8 +125,11 @@ class Contrastive(Stage):
         descriptors = self.describe(torch.cat([first, second]))  # [2B, D]
         with torch.autocast(self.device.type, enabled=False):
             contrast, spread = view_losses(
-                *(descriptors, torch.cat([numbers, numbers])),  # type: ignore[list-item]
-                *(self.descriptors, self.numbers, self.temperature),
+                descriptors,
+                torch.cat([numbers, numbers]),
+                self.descriptors,
+                self.numbers,
+                self.temperature,
             )
         loss = contrast + self.spreading * spread
         if not torch.isfinite(loss):

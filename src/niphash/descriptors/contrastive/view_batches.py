@@ -73,10 +73,9 @@ def read_small(images: ImageSet, longer: int) -> tuple[SmallPhotos, list[Skipped
         photo.thumbnail((longer, longer), Image.Resampling.LANCZOS)
         return rendering.jpeg(np.asarray(photo), KEPT_QUALITY)
 
-    kept, skipped = [], []
-    for result in track(map_ahead(small, range(len(images))), "read photos", len(images)):
-        (skipped if isinstance(result, Skipped) else kept).append(result)  # type: ignore[attr-defined]
-    return SmallPhotos(kept), skipped
+    results = list(track(map_ahead(small, range(len(images))), "read photos", len(images)))
+    kept = [result for result in results if not isinstance(result, Skipped)]
+    return SmallPhotos(kept), [result for result in results if isinstance(result, Skipped)]
 
 
 def laid_out(photo: np.ndarray, side: int, mode: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -11,15 +11,15 @@ from torch.nn import functional as F
 
 from niphash.errors import InputError
 from niphash.hashing.rbm.network import Stack
-from niphash.hashing.rbm.phase import Phase
+from niphash.hashing.rbm.phase import Phase, Schedule
 from niphash.hashing.rbm.regularizers import RegularizerName, regularizer
-from niphash.hashing.rbm.stage import RBMStage, RBMTraining, Schedule
 from niphash.options import check_choice, check_number
 from niphash.training.fit_data import FitData
-from niphash.training.fitting import fit_module
 from niphash.training.rows import evenly_spaced
-from niphash.training.streams import DescriptorBatches
 from niphash.training.trainer import TrainerFactory
+
+if TYPE_CHECKING:
+    from niphash.hashing.rbm.stage import RBMTraining
 
 #: Of a Gaussian layer, times its hidden units: a fifth of the rate at which it diverges. Between 0.016 and
 #: 0.06 for 64 units, codes of held-out views of Caltech photos differ by no more than two seeds do.
@@ -103,6 +103,10 @@ class RBMLayers(Phase):
         self, network: Stack, depth: int, data: FitData, name: str, seed: int, trainer: TrainerFactory | None
     ) -> None:
         """Train layer ``depth`` on the activations of the frozen layers below it."""
+        from niphash.hashing.rbm.stage import RBMStage
+        from niphash.training.fitting import fit_module
+        from niphash.training.streams import DescriptorBatches
+
         rbm = network.rbms[depth]
         own_seed = int(np.random.SeedSequence([seed, depth]).generate_state(1)[0])
         rbm.initialise(self.init_std, torch.Generator().manual_seed(own_seed))
@@ -123,8 +127,10 @@ class RBMLayers(Phase):
         fit_module(stage, batches, trainer, name, epochs)
         rbm.requires_grad_(False)
 
-    def _training(self, network: Stack, depth: int) -> RBMTraining:
+    def _training(self, network: Stack, depth: int) -> "RBMTraining":
         """Return how layer ``depth`` learns."""
+        from niphash.hashing.rbm.stage import RBMTraining
+
         values = {field.name: getattr(self, field.name) for field in fields(RBMTraining)}
         rbm = network.rbms[depth]
         if rbm.visible_units == "gaussian":

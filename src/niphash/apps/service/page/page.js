@@ -113,8 +113,16 @@ function showMatches() {
 
 function caption(match) {
   const bits = Number.isInteger(match.distance) ? match.distance : match.distance.toFixed(2);
-  const distance = match.itself ? "the photo itself" : bits === 1 ? "1 bit" : `${bits} bits`;
-  return match.region ? `${distance}, ${match.score} points` : distance;
+  if (match.itself) return "the photo itself";
+  const points = match.region ? `, ${match.score} points` : "";
+  return `${bits} ${bits === 1 ? "bit" : "bits"}${likely(match.probability)}${points}`;
+}
+
+/** How likely both show the same thing, where the model knows. */
+function likely(probability) {
+  if (typeof probability !== "number") return "";
+  const share = 100 * probability;
+  return `, ${share < 1 ? "under 1" : share > 99 ? "over 99" : Math.round(share)} % the same`;
 }
 
 function plural(count, what) {
