@@ -117,6 +117,7 @@ def test_what_has_no_graph_is_refused():
         Program(Model(network(Mean(), input="aspect"), NoHashing(), {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pooling", "hasher"),
     [
@@ -124,8 +125,8 @@ def test_what_has_no_graph_is_refused():
             NIP([["scale", "mean"], ["translation", "rms"], ["rotation", "max"]], 3, 2),
             RBMStack(16, layers=[], max_epochs=1, min_steps=1),
         ),
-        pytest.param(NIP(HNIP, rotations=2), BPBC(8), marks=pytest.mark.slow),
-        pytest.param(RMAC(), NoHashing(), marks=pytest.mark.slow),
+        (NIP(HNIP, rotations=2), BPBC(8)),
+        (RMAC(), NoHashing()),
     ],
     ids=["nip", "hnip", "rmac"],
 )
@@ -156,7 +157,7 @@ def test_a_file_agrees_with_the_model(pooling: Any, hasher: Any, images: ImageSe
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     models = Path(__file__).resolve().parents[1] / "models"
-    photos = write_objects(tmp_path / "photos", objects=2, views=2)
+    photos = write_objects(tmp_path / "photos", objects=2, views=2, side=90)
     out = tmp_path / "out.onnx"
     words = ["export", str(models / "mobilenet_nip_lsh"), "--onnx", str(out), "--photos", str(photos)]
     main(words)

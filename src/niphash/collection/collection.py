@@ -35,7 +35,7 @@ from niphash.data.images import Box, ImageSet, UnreadableImage, as_image_set
 from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
 from niphash.evaluation.calibration import Calibration, usual_prior
-from niphash.model import RECORD, Model, load
+from niphash.model import CONFIG, RECORD, Model, load
 from niphash.progress import track
 from niphash.search.comparison import DistanceChoice, choose_distance
 from niphash.search.index import Index
@@ -121,6 +121,8 @@ class Collection:
         """
         with self._opening:
             if self._model is None:
+                if not (self.folder / MODEL / CONFIG).is_file():
+                    raise InputError(f"{self.folder / MODEL}: the index has lost its model; {REMEDY}")
                 model = load(self.folder / MODEL)
                 if digests(self.folder / MODEL)["model"] != self.manifest.fact("model"):
                     raise InputError(f"{self.folder / MODEL}: not the model that made this index; {REMEDY}")
