@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from niphash.apps.session import check_data_choice, choices, run_folder, run_hydra, user_errors
+from niphash.apps.session import check_data_choice, choices, overrides, run_folder, run_hydra, user_errors
 from niphash.config import conf_dir
 
 
@@ -14,7 +14,7 @@ def program(cfg: DictConfig) -> None:
         check_data_choice()
         from niphash.pipeline.run import assemble
 
-        run = assemble(cfg, run_folder(), choices())
+        run = assemble(cfg, run_folder(), choices(), overrides())
         if cfg.study is not None:
             run.part("study")(run).write(run.folder)
         elif cfg.stage == "classifier":

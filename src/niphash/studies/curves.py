@@ -13,16 +13,14 @@ from niphash.evaluation.evaluator import Report
 from niphash.studies.measured import label
 from niphash.studies.published_values import Published, find_published
 
-#: Our hashing choices and the variants of the studies, and what the papers call them.
-PAPER_NAMES: Mapping[str, tuple[str, ...]] = {
+#: What the papers call hashing choices and variants of studies that they do not call as we do.
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "none": ("rbm",),
-    "rbmh": ("rbmh",),
     "rbm": ("rbmh",),
     "rbm_stack": ("rbm_stack", "deephash"),
     "rbm_siamese": ("deephash+",),
     "rbm_triplet": ("uth",),
     "spectral": ("sh",),
-    **{name: (name,) for name in ("itq", "lsh", "bpbc", "pq", "pca_sign")},
     "float": ("uncompressed",),
     "dual margin": ("deephash+", "deephash+_peak"),
     "single margin": ("deephash+_single_margin",),
@@ -56,7 +54,7 @@ def curve(label: str, reports: Mapping[int, Report], metric: str) -> Curve:
 
 def published_numbers(dataset: str, metric: str, method: str, descriptors: Sequence[str]) -> list[Published]:
     """Return the published numbers of one of our methods on any of ``descriptors``."""
-    names = PAPER_NAMES.get(method, ())
+    names = OTHER_NAMES.get(method, (method,))
     found = (find_published(dataset=dataset, metric=metric, method=name) for name in names)
     return [number for numbers in found for number in numbers if number.descriptor in descriptors]
 
