@@ -216,6 +216,13 @@ def choices() -> dict[str, str]:
     return {str(group): str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}
 
 
+def overrides() -> list[str]:
+    """Return the overrides of the running Hydra job, those of Hydra itself left out."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task)
+
+
 def check_data_choice() -> None:
     """Refuse ``data=[a,b]``, which Hydra would merge into one.
 
