@@ -1,6 +1,8 @@
 """``niphash dashboard``: one page over many runs, whatever they hold in it is text."""
 
+import os
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -75,10 +77,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_has_table_curves_histograms_and_contact_sheets(runs: Path):
     page = Page(dashboard_page(find_runs([runs]), "mAP"))
     heads, *rows = [row for row in page.rows if row]
-    assert heads[:6] == ["run", "state", "data", "bits", "distance", "mAP"]
+    assert heads[:7] == ["run", "mAP", "descriptor", "state", "data", "bits", "distance"]
     assert [row[0] for row in rows] == ["hashing=rbm", "hashing=itq", "hashing=lsh", "hashing=pq"]
-    assert rows[0][5] == "0.7500 [0.650, 0.850]"
-    assert rows[3][1:] == ["failed", "36 fit descriptors are too few"]
+    assert rows[0][1] == "0.7500 [0.650, 0.850]"
+    assert rows[3][3:] == ["failed", "36 fit descriptors are too few"]
     assert [tag for tag, _ in page.tags].count("polyline") == 3
     labels = [attributes.get("aria-label") or "" for tag, attributes in page.tags if tag == "svg"]
     assert "layer1/loss: 3 runs against the step" in labels
@@ -145,3 +147,32 @@ def test_damaged_metrics_are_named(tmp_path: Path):
     (tmp_path / "a" / "metrics.json").write_text("[1, 2")
     with pytest.raises(InputError, match=r"metrics\.json: damaged"):
         dashboard_page(find_runs([tmp_path]), "mAP")
+
+
+@pytest.mark.browser
+def test_the_table_is_sorted_and_filtered_and_fits_a_phone(runs: Path, tmp_path: Path):
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install niphash[browser]")
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here: apt-get install chromium, or CHROMIUM=<path>")
+    (tmp_path / "board.html").write_text(dashboard_page(find_runs([runs]), "mAP"))
+    faults: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for scheme in ("light", "dark"):
+            page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on("console", lambda message: faults.append(message.text))
+            page.goto((tmp_path / "board.html").as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            names = page.locator("td.run")
+            for column in range(page.locator("th button").count()):
+                page.locator("th button").nth(column).click()
+            page.locator("th button").nth(1).click()
+            assert names.all_inner_texts()[0].strip() == "hashing=rbm"
+            page.locator("th button").nth(1).click()
+            assert names.all_inner_texts()[0].strip() == "hashing=lsh"
+            page.fill("input[type=search]", "itq")
+            assert page.locator("tbody tr:visible").count() == 1
+        browser.close()
+    assert faults == []

@@ -17,6 +17,7 @@ from niphash.apps.search_spaces import SPACES
 from niphash.config import compose, conf_dir
 from niphash.errors import InputError
 from niphash.pipeline.run_folders import find_runs
+from niphash.pipeline.sweeps import report_sweep
 from tests.apps.test_programs import ROOT, SMALL, run
 from tests.model_folders import write_run_folder
 
@@ -94,7 +95,7 @@ def test_optuna_chooses_on_views_of_held_out_photos(object_folder: Path, tmp_pat
     words = ("hparams_search=optuna", f"data.root={object_folder}", "hashing=itq", *small)
     run("train.py", *words, cwd=tmp_path)
     rows = table(tmp_path / "search")
-    assert [row["data"] for row in rows] == ["views"] * 3
+    assert [row["measured_on"] for row in rows] == ["views"] * 3
     tried = [int(row["hashing.iterations"]) for row in rows]
     assert all(10 <= value <= 100 for value in tried)
     assert len(set(tried)) > 1
@@ -152,6 +153,23 @@ def test_what_a_launcher_sends_to_its_processes_holds_no_lock(tmp_path: Path):
     with pytest.raises(InputError, match="another run is writing here"):
         claim(tmp_path / "run")  # the sender has it still
     folder._release()
+
+
+def test_a_grid_over_two_options_and_data_sets_is_compared_and_drawn(tmp_path: Path, capsys):
+    grid = [(method, bits) for method in ("itq", "rbm") for bits in (16, 32, 128)]
+    for number, (method, bits) in enumerate(grid):
+        value = (0.3 if method == "itq" else 0.4) + bits / 500
+        write_run_folder(
+            tmp_path / str(number), {"hashing": method, "bits": str(bits), "data": "folder"}, {"mAP": value}
+        )
+    assert not report_sweep(tmp_path, "mAP")
+    rows = table(tmp_path)
+    assert list(rows[0])[:4] == ["run", "hashing", "bits", "measured_on"]  # data is the same in all
+    assert float(rows[5]["difference"]) == pytest.approx(0.1 + 112 / 500)
+    assert (tmp_path / "sweep.png").stat().st_size > 10_000
+    lines = [line for line in capsys.readouterr().out.splitlines() if "rbm" in line or "itq" in line]
+    assert "128" in lines[0]  # the best first
+    assert "rbm" in lines[0]
 
 
 @pytest.mark.slow

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 
 from niphash import __version__
 from niphash.apps.session import open_output, user_errors
+from niphash.config import quoted
 
 if TYPE_CHECKING:
     from niphash.collection.codes import Workers
 
 #: Programs whose arguments are Hydra overrides, handed on as they are.
 HYDRA_PROGRAMS = ("train", "evaluate")
+REPORT = "every question of the slides on one data set, as one page"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one sub-command; errors end in one sentence and exit status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] == "report":
+        arguments = ["train", *_report_overrides(arguments[1:])]
     if arguments and arguments[0] in HYDRA_PROGRAMS:
         _run_hydra(arguments[0], arguments[1:])
         return
@@ -45,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="<command>")
     commands.add_parser("train", help="fit a model and measure it (Hydra overrides follow)")
     commands.add_parser("evaluate", help="measure a trained model (Hydra overrides follow)")
+    _report_parser(commands.add_parser("report", help=REPORT))
     _add_describe(commands)
     _add_index(commands)
     _add_info(commands)
@@ -57,6 +62,38 @@ def _parser() -> argparse.ArgumentParser:
     _add_dashboard(commands)
     _add_data(commands)
     return parser
+
+
+def _report_parser(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument("--data", required=True, help="data set, a choice of conf/data")
+    command.add_argument("--out", metavar="FOLDER", help="where it is written; report-<data> by default")
+    command.add_argument(
+        "--effort",
+        choices=("trial", "quick", "paper"),
+        default="quick",
+        help="quick: minutes for a small data set; paper: everything as it was published",
+    )
+    command.add_argument("--network", help="choice of conf/backbone for slides that look at one; squeezenet")
+    command.add_argument("--weights", metavar="FILE", help="its weights; downloaded by default")
+    command.add_argument("--only", metavar="SLIDE,...", help="only these slides")
+    command.add_argument("overrides", nargs="*", help="Hydra overrides, such as data.root=<folder> seed=1")
+    return command
+
+
+def _report_overrides(arguments: Sequence[str]) -> list[str]:
+    """Return what ``niphash train`` is given for ``niphash report``."""
+    parser = _report_parser(argparse.ArgumentParser(prog="niphash report", description=REPORT))
+    options = parser.parse_intermixed_args(list(arguments))
+    study = {"network": options.network, "weights": options.weights}
+    return [
+        "experiment=report",
+        f"data={options.data}",
+        f"study.effort={options.effort}",
+        *(f"study.{key}={quoted(value)}" for key, value in study.items() if value is not None),
+        *([] if options.only is None else [f"study.only=[{options.only}]"]),
+        f"hydra.run.dir={quoted(options.out or f'report-{options.data}')}",
+        *options.overrides,
+    ]
 
 
 def _add_describe(commands: argparse._SubParsersAction) -> None:

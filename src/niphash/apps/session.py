@@ -42,12 +42,7 @@ def user_errors(
     Args:
         goes_on: What is said of the work to one who interrupts it.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show ends no run
-            stream.reconfigure(errors="backslashreplace")
-    # photos are checked against a limit of our own before they are decoded
-    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it reports which build it loads
+    _prepare_terminal()
     try:
         yield
     except InputError as error:
@@ -64,6 +59,16 @@ def user_errors(
     except KeyboardInterrupt:
         print(f"interrupted: {goes_on}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _prepare_terminal() -> None:
+    """Keep off the terminal what it cannot show, and what no user needs to read."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show ends no run
+            stream.reconfigure(errors="backslashreplace")
+    # photos are checked against a limit of our own before they are decoded
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it reports which build it loads
 
 
 @contextmanager
@@ -90,6 +95,7 @@ def job_errors() -> Iterator[None]:
 
     failure = run_folder() / FAILURE
     failure.unlink(missing_ok=True)
+    _prepare_terminal()  # a launcher may run it in a process of its own
     try:
         yield
     except Exception as error:
@@ -208,6 +214,13 @@ def choices() -> dict[str, str]:
     from hydra.core.hydra_config import HydraConfig
 
     return {str(group): str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}
+
+
+def overrides() -> list[str]:
+    """Return the overrides of the running Hydra job, those of Hydra itself left out."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task)
 
 
 def check_data_choice() -> None:

@@ -10,6 +10,7 @@ from niphash.apps.session import (
     choices,
     chooses_options,
     job_errors,
+    overrides,
     run_folder,
     run_hydra,
 )
@@ -31,7 +32,7 @@ def program(cfg: DictConfig) -> float | None:
         check_data_choice()
         from niphash.pipeline.run import assemble
 
-        run = assemble(cfg, run_folder(), choices())
+        run = assemble(cfg, run_folder(), choices(), overrides())
         if cfg.study is not None:
             answer_study(run)
         elif cfg.stage == "classifier":

@@ -126,6 +126,7 @@ class Run:
         calibration: The photos that the meaning of a distance is learned from.
         targets: The data sets to measure on; the first gives the default fit set.
         choices: The choice of each group that names a run (``{"hashing": "itq", ...}``), where known.
+        overrides: What the command line said, as it was written (``("data=ukbench", "bits=128")``).
     """
 
     folder: Path
@@ -139,6 +140,7 @@ class Run:
     targets: tuple[Target, ...]
     choices: Mapping[str, str]
     _config: DictConfig = field(repr=False)
+    overrides: tuple[str, ...] = ()
 
     @cached_property
     def describer(self) -> Describer:
@@ -251,7 +253,7 @@ class Run:
             return self
         changed = dict(override.partition("=")[::2] for override in overrides)
         choices = {group: changed.get(group, choice) for group, choice in self.choices.items()}
-        return assemble(variant(self._config, overrides), self.folder, choices)
+        return assemble(variant(self._config, overrides), self.folder, choices, (*self.overrides, *overrides))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -264,7 +266,12 @@ class Run:
         return {part: self.option(part) for part in ("descriptor", "hashing")}
 
 
-def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | None = None) -> Run:
+def assemble(
+    cfg: DictConfig,
+    folder: Path | str,
+    choices: Mapping[str, str] | None = None,
+    overrides: Sequence[str] = (),
+) -> Run:
     """Return the run that ``cfg`` stands for; every cheap check is made here.
 
     Args:
@@ -272,6 +279,7 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
             never written to.
         folder: The run folder.
         choices: The choice of each group, as Hydra knows it; those of :data:`CHOICES` are kept.
+        overrides: What was said on the command line, where there was one.
 
     Raises:
         InputError: an option cannot be used; one sentence says which and what it may be.
@@ -296,6 +304,7 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
         targets=_targets(cfg),
         choices={group: (choices or {})[group] for group in CHOICES if group in (choices or {})},
         _config=cfg,
+        overrides=tuple(overrides),
     )
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TABLE, PICTURE = "sweep.csv", "sweep.png"
-#: Columns of ``sweep.csv`` beside the swept options, which stand between ``run`` and ``data``.
-VALUES = ("data", "of", "metric", "value", "low", "high", "descriptor")
+#: Columns of ``sweep.csv`` beside the swept options, which stand between ``run`` and ``measured_on``.
+VALUES = ("measured_on", "of", "metric", "value", "low", "high", "descriptor")
 DIFFERENCES = ("against", "difference", "difference_low", "difference_high")
 ERROR = "error"
 
@@ -140,7 +140,8 @@ def _difference(
     except InputError as error:
         log.warning("run %s is not compared with run %s: %s", names[1], names[0], error)
         return empty
-    return dict(zip(DIFFERENCES, (names[0], found.difference, *found.interval), strict=True))
+    ends = (None if end != end else end for end in found.interval)  # NaN of a single cluster
+    return dict(zip(DIFFERENCES, (names[0], found.difference, *ends), strict=True))
 
 
 def sweep_table(rows: Sequence[Row], options: Sequence[str], metric: str) -> "Table":
@@ -148,13 +149,23 @@ def sweep_table(rows: Sequence[Row], options: Sequence[str], metric: str) -> "Ta
     from rich.markup import escape
     from rich.table import Table
 
-    several = len({row["data"] for row in rows if row["data"]}) > 1
+    several = len({row["measured_on"] for row in rows if row["measured_on"]}) > 1
     against = next((row["against"] for row in rows if row["against"]), None)
-    heads = ["run", *options, *(["data"] if several else []), f"{metric} [95 % interval]", "descriptor"]
+    heads = [
+        "run",
+        *options,
+        *(["measured on"] if several else []),
+        f"{metric} [95 % interval]",
+        "descriptor",
+    ]
     title = "" if against is None else f"differences: from run {against}, paired by query, over clusters"
     table = Table(*map(escape, heads), "difference [95 % interval]", caption=escape(title))
-    for row in sorted(rows, key=lambda row: (str(row["data"]), -(row["value"] or -1.0))):
-        cells = [row["run"], *(row[option] or "" for option in options), *([row["data"]] if several else [])]
+    for row in sorted(rows, key=lambda row: (str(row["measured_on"]), -(row["value"] or -1.0))):
+        cells = [
+            row["run"],
+            *(row[option] or "" for option in options),
+            *([row["measured_on"]] if several else []),
+        ]
         if row[ERROR] is not None:
             cells.append("failed")
         else:
@@ -170,7 +181,7 @@ def _with_interval(row: Row, name: str) -> str:
     value, low, high = row[name or "value"], row[f"{prefix}low"], row[f"{prefix}high"]
     if value is None:
         return ""
-    if low is None or high is None or low != low:
+    if low is None or high is None:
         return f"{value:{sign}.4f}"
     return f"{value:{sign}.4f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
@@ -230,12 +241,17 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 def _draw_option(axes: "Axes", rows: Sequence[Row], option: str, hue: str | None, metric: str) -> None:
     names = list(dict.fromkeys(str(row[option]) for row in rows))
     numbers = _numbers(names)
+    logarithmic = numbers is not None and min(numbers) > 0 and max(numbers) >= 8 * min(numbers)
     groups = list(dict.fromkeys(row[hue] for row in rows)) if hue else [None]
     for number, group in enumerate(groups):
         own = [row for row in rows if hue is None or row[hue] == group]
-        at = [float(row[option]) if numbers else float(names.index(str(row[option]))) for row in own]
-        if not numbers:  # set apart, so that no interval hides another
-            at = [place + 0.5 * ((number + 0.5) / len(groups) - 0.5) for place in at]
+        aside = (number + 0.5) / len(groups) - 0.5  # set apart, so that no interval hides another
+        if numbers is None:
+            at = [names.index(str(row[option])) + 0.5 * aside for row in own]
+        elif logarithmic:
+            at = [float(row[option]) * (max(numbers) / min(numbers)) ** (0.04 * aside) for row in own]
+        else:
+            at = [float(row[option]) + 0.04 * aside * (max(numbers) - min(numbers)) for row in own]
         values = [row["value"] for row in own]
         errors = [[_error(row, end) for row in own] for end in ("low", "high")]
         label = None if hue is None else f"{hue}={group}" if group else f"{hue}: {DEFAULTS}"
@@ -243,7 +259,7 @@ def _draw_option(axes: "Axes", rows: Sequence[Row], option: str, hue: str | None
         axes.errorbar(at, values, yerr=errors, capsize=2, ms=5, lw=1, label=label, **style)
     if numbers is None:
         axes.set_xticks(range(len(names)), [name or DEFAULTS for name in names], rotation=30, ha="right")
-    elif min(numbers) > 0 and max(numbers) >= 8 * min(numbers):
+    elif logarithmic:
         axes.set_xscale("log")
         if len(names) <= 8:
             axes.set_xticks(numbers, names)

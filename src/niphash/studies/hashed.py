@@ -123,10 +123,16 @@ class HashingBench:
         rows = self.fit_rows(hasher)
         hasher.check(rows.shape[1], len(rows))
         data = FitData(rows, self.pairs if hasher.needs_pairs else None)
-        name = name or f"{type(hasher).__name__}, {hasher.bits} bits"
-        with _trainer(self.run) as trainer, progress.owned(name), loggers.owned(self.run.loggers, name):
-            hasher.fit(data, with_callbacks(trainer, lambda: [*self.run.new_callbacks(), *callbacks]))
+        with self._shown(hasher, name), _trainer(self.run, callbacks) as trainer:
+            hasher.fit(data, trainer)
         return hasher
+
+    @contextmanager
+    def _shown(self, hasher: Hasher, name: str = "") -> Iterator[None]:
+        """Put the method before the progress and the curves of what is fitted in the ``with`` block."""
+        name = name or f"{type(hasher).__name__}, {hasher.bits} bits"
+        with progress.owned(name), loggers.owned(self.run.loggers, name):
+            yield
 
     def fit_first_phase(self, hasher: RBMStack) -> dict[str, torch.Tensor]:
         """Return the state of ``hasher``, which is left unfitted, after the first of its phases.
@@ -137,7 +143,7 @@ class HashingBench:
         self._check(hasher)
         start = copy(hasher)
         start.phases = hasher.phases[:1]
-        with _trainer(self.run) as trainer:
+        with self._shown(hasher), _trainer(self.run) as trainer:
             start.fit(FitData(self.fit_rows(hasher)), trainer)
         return start.state_dict()
 
@@ -145,8 +151,8 @@ class HashingBench:
         """Go on with the other phases of ``hasher`` from what :meth:`fit_first_phase` returned."""
         hasher.load_state_dict({key: value.clone() for key, value in state.items()})
         data = FitData(self.fit_rows(hasher), self.pairs if hasher.needs_pairs else None)
-        with _trainer(self.run) as trainer:
-            hasher.fine_tune(data, with_callbacks(trainer, lambda: [*self.run.new_callbacks(), *callbacks]))
+        with self._shown(hasher), _trainer(self.run, callbacks) as trainer:
+            hasher.fine_tune(data, trainer)
 
     def _check(self, hasher: Hasher) -> None:
         rows = self.fit_rows(hasher)
@@ -317,10 +323,14 @@ def _readable_pairs(rows: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np
 
 
 @contextmanager
-def _trainer(run: Run) -> Iterator[TrainerFactory]:
-    """Give the trainer of ``run``; its checkpoints are thrown away, since every method makes its own."""
+def _trainer(run: Run, callbacks: Sequence[pl.Callback] = ()) -> Iterator[TrainerFactory]:
+    """Give the trainer of ``run``; its checkpoints are thrown away, since every method makes its own.
+
+    ``callbacks`` follow every stage, after those of the run.
+    """
     with TemporaryDirectory(prefix="niphash-") as folder:
-        yield run.trainer_in(Path(folder), run.loggers)
+        make = run.trainer_in(Path(folder), run.loggers)
+        yield with_callbacks(make, lambda: [*run.new_callbacks(), *callbacks])
 
 
 def chosen_metric(metric: str | None, bench: HashingBench, known: Report) -> str:

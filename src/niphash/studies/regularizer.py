@@ -12,12 +12,12 @@ from niphash.hashing.hasher import Hasher
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.pipeline.run import Run
 from niphash.studies.curves import (
-    PAPER_NAMES,
     blank_figure,
     color,
     curve,
     draw_against_bits,
     finish,
+    paper_names,
     published_curves,
 )
 from niphash.studies.hashed import (
@@ -88,10 +88,7 @@ def regularizer(
     draw_against_bits(
         left,
         [curve(NAMES.get(name, name), at, metric) for name, at in reports.items()],
-        [
-            published_curves(bench.published_as, metric, PAPER_NAMES.get(name, ()), published)
-            for name in reports
-        ],
+        [published_curves(bench.published_as, metric, paper_names(name), published) for name in reports],
     )
     finish(left, metric, f"{bench.title}: one RBM layer, by regulariser", outside=True)
     shown = min(base, key=lambda b: abs(b - run.bits))
@@ -119,13 +116,13 @@ def regularizer(
 
 def activation_columns(activations: np.ndarray) -> dict[str, float]:
     """Return what a CSV says of activations [N, H]: their mean and saturation, and how far units differ."""
-    of_units = activations.mean(0)
+    of_units, bits = activations.mean(0), activations > 0.5
     return {
         "mean_activation": float(activations.mean()),
         "saturated": float(((activations < 0.05) | (activations > 0.95)).mean()),
         "least_unit": float(of_units.min()),
         "greatest_unit": float(of_units.max()),
-        "units_never_change": float((np.ptp(activations > 0.5, axis=0) == 0).mean()),
+        "units_never_change": float((bits.all(0) | ~bits.any(0)).mean()),
     }
 
 

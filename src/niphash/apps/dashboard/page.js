@@ -9,7 +9,9 @@ for (const table of document.querySelectorAll("table")) {
       table.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const value = (row) => {
-        const told = row.cells[column].dataset.value ?? row.cells[column].textContent;
+        const cell = row.cells[column]; // a failed run has fewer
+        if (!cell) return null;
+        const told = cell.dataset.value ?? cell.textContent;
         const number = Number(told);
         return told.trim() === "" ? null : Number.isNaN(number) ? told : number;
       };

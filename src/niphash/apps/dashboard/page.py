@@ -66,18 +66,8 @@ def dashboard_page(runs: Sequence[RunFolder], metric: str) -> str:
 
 
 def _table(shown: Sequence[ShownRun], metric: str) -> str:
-    heads = [
-        "run",
-        "state",
-        "data",
-        "bits",
-        "distance",
-        metric,
-        "descriptor",
-        "fit photos",
-        "fit, s",
-        "describe, s",
-    ]
+    heads = ["run", metric, "descriptor", "state", "data", "bits", "distance"]
+    heads += ["fit photos", "fit, s", "describe, s"]
     rows = [(one.value(metric), _row(run, one, metric)) for run in shown for one in run.run.measured] + [
         (None, _bare_row(run, len(heads))) for run in shown if not run.run.measured
     ]
@@ -98,12 +88,12 @@ def _row(run: ShownRun, one: Measured, metric: str) -> str:
         run,
         [
             _run_cell(run),
+            _value_cell(one.value(metric), one.interval(metric)),
+            _value_cell(one.value(metric, "descriptor"), (None, None)),
             _cell(run.run.state),
             _cell(one.data),
             _cell(entry.get("bits")),
             _cell(entry.get("distance")),
-            _value_cell(one.value(metric), one.interval(metric)),
-            _value_cell(one.value(metric, "descriptor"), (None, None)),
             _cell(photos),
             _cell(seconds.get("fit")),
             _cell(seconds.get("describe")),
@@ -114,8 +104,8 @@ def _row(run: ShownRun, one: Measured, metric: str) -> str:
 def _bare_row(run: ShownRun, columns: int) -> str:
     told = run.run.failure or "; ".join(run.run.answers) or ""
     mark = ' class="failed"' if run.run.state == "failed" else ""
-    cells = [_run_cell(run), f"<td{mark}>{_safe(run.run.state)}</td>"]
-    return _tr(run, [*cells, f'<td colspan="{columns - 2}">{_safe(told)}</td>'])
+    cells = [_run_cell(run), "<td></td><td></td>", f"<td{mark}>{_safe(run.run.state)}</td>"]
+    return _tr(run, [*cells, f'<td colspan="{columns - 4}">{_safe(told)}</td>'])
 
 
 def _tr(run: ShownRun, cells: Sequence[str]) -> str:

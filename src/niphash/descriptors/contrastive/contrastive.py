@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from niphash.descriptors.contrastive.view_batches import PairBatch
 from niphash.descriptors.network.map_backbone import MapBackbone
 from niphash.descriptors.network.pooling import Pooling
 from niphash.errors import InputError
@@ -115,21 +116,18 @@ class Contrastive(Stage):
         """Make what the network draws depend on seed, epoch and process alone, so that a run can go on."""
         torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank))
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
-        """Return the loss of two views [B, 3, S, S] of B photos and the numbers [B] of the photos.
+    def training_step(self, batch: PairBatch, _: int) -> Tensor:
+        """Return the loss of two views [B, 3, S, S] of B photos and the photos' numbers [B].
 
         Raises:
             InputError: it is not finite.
         """
         first, second, numbers = batch
+        both = torch.cat([numbers, numbers])
         descriptors = self.describe(torch.cat([first, second]))  # [2B, D]
         with torch.autocast(self.device.type, enabled=False):
             contrast, spread = view_losses(
-                descriptors,
-                torch.cat([numbers, numbers]),
-                self.descriptors,
-                self.numbers,
-                self.temperature,
+                descriptors, both, self.descriptors, self.numbers, self.temperature
             )
         loss = contrast + self.spreading * spread
         if not torch.isfinite(loss):
@@ -142,7 +140,7 @@ class Contrastive(Stage):
         self.log_values(curves, {"loss": loss}, batch_size=len(first))
         return loss
 
-    def _remember(self, descriptors: Tensor, numbers: Any) -> None:
+    def _remember(self, descriptors: Tensor, numbers: Tensor) -> None:
         """Put the newest descriptors [B, D] in the memory, in place of the oldest."""
         if len(self.numbers):
             size = len(self.numbers)

@@ -99,14 +99,14 @@ def train_backbone(
         check_number(option, value, least=1, whole=True)
     if steps is not None:
         check_number("steps", steps, least=1, whole=True)
-    for option, count in (("workers", workers), ("seed", seed), ("memory", memory)):
-        check_number(option, count, least=0, whole=True)
-    check_number("validation", validation, above=0, below=1)
-    for option, rate in (("learning_rate", learning_rate), ("temperature", temperature)):
-        check_number(option, rate, above=0)
-    check_number("clip_norm", clip_norm, above=0)
+    for option, value in (("workers", workers), ("seed", seed), ("memory", memory)):
+        check_number(option, value, least=0, whole=True)
+    for option, positive in (("learning_rate", learning_rate), ("temperature", temperature)):
+        check_number(option, positive, above=0)
     for option, weight in (("weight_decay", weight_decay), ("spreading", spreading)):
         check_number(option, weight, least=0)
+    check_number("validation", validation, above=0, below=1)
+    check_number("clip_norm", clip_norm, above=0)
     check_number("warmup", warmup, least=0, most=1)
     _check_parts(backbone, pooling, frozen)
     sides = _sides(backbone, first_size, epochs)

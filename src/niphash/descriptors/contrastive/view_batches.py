@@ -24,7 +24,10 @@ KEPT_QUALITY = 95
 LEAST_KEPT = 0.8
 HELD_OUT_BATCH = 8
 
+#: Two views of a photo and its number.
 Pair = tuple[Tensor, Tensor, int]
+#: The same of a batch: views uint8 [B, 3, S, S] and numbers int64 [B].
+PairBatch = tuple[Tensor, Tensor, Tensor]
 
 
 class SmallPhotos:
@@ -73,9 +76,14 @@ def read_small(images: ImageSet, longer: int) -> tuple[SmallPhotos, list[Skipped
         photo.thumbnail((longer, longer), Image.Resampling.LANCZOS)
         return rendering.jpeg(np.asarray(photo), KEPT_QUALITY)
 
-    results = list(track(map_ahead(small, range(len(images))), "read photos", len(images)))
-    kept = [result for result in results if not isinstance(result, Skipped)]
-    return SmallPhotos(kept), [result for result in results if isinstance(result, Skipped)]
+    kept: list[bytes] = []
+    skipped: list[Skipped] = []
+    for result in track(map_ahead(small, range(len(images))), "read photos", len(images)):
+        if isinstance(result, Skipped):
+            skipped.append(result)
+        else:
+            kept.append(result)
+    return SmallPhotos(kept), skipped
 
 
 def laid_out(photo: np.ndarray, side: int, mode: str) -> np.ndarray:
