@@ -93,6 +93,20 @@ def test_invariance_brings_a_turned_photo_nearer_with_every_group(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_hashing_shows_what_training_and_the_regulariser_do(tmp_path: Path):
+    notebook, text = executed("hashing", tmp_path)
+    assert float(re.search(r"in ([\d.]+) % of pairs", text)[1]) > 95  # digits against shuffled pixels
+    lengths = re.findall(r"bits: ([\d.]+) without regulariser, ([\d.]+) with it", text)
+    assert len(lengths) == 2
+    for without, with_it in lengths:  # chance is 0.1
+        assert 0.6 < float(without) < float(with_it)
+    tuned = [float(share) for share in re.findall(r"(?:stack|margin|labels): ([\d.]+)", text)]
+    assert len(tuned) == 4
+    assert min(tuned) > 0.75
+    assert pictures(notebook) == 4
+
+
+@pytest.mark.slow
 def test_quickstart_finds_most_objects(tmp_path: Path):
     _, text = executed("quickstart", tmp_path)
     assert (
