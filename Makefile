@@ -20,7 +20,8 @@ test-all: $(INSTALLED) lint
 # The page in a real Chromium: apt-get install chromium, or CHROMIUM=<path of another one>.
 test-browser: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
-	$(BIN)/python -m pytest -q -n 0 -m browser tests
+	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(VENV)/npm onnxruntime-web@1.30.0; fi
+	ONNXRUNTIME_WEB=$(VENV)/npm/node_modules/onnxruntime-web/dist $(BIN)/python -m pytest -q -n 0 -m browser tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

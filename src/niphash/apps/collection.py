@@ -185,7 +185,12 @@ def _made(
 
 def _recommended(out: str, photos: Sequence[str], weights: str | None) -> Model:
     """Return the recommended model, fitted on these photos, and say so."""
-    from niphash.pipeline.recommended import FEWEST_PHOTOS, fit_recommended
+    try:
+        from niphash.pipeline.recommended import FEWEST_PHOTOS, fit_recommended
+    except ModuleNotFoundError as error:  # an installation that is made for searching alone
+        raise InputError(
+            f"no --model, and to fit one needs {error.name}; pip install niphash, or name a trained model"
+        ) from error
 
     places = photos_below(photos, [], Path(out).resolve()).places
     images = ImageSet(tuple(str(place.path) for place in places), tuple(place.path for place in places))
