@@ -58,9 +58,7 @@ def true_prior(task: RetrievalTask) -> float:
     return relevant / compared
 
 
-def diagram(
-    known: Calibration, ranking: Ranking, task: RetrievalTask, prior: float, bins: int
-) -> Reliability:
+def diagram(known: Calibration, ranking: Ranking, task: RetrievalTask, prior: float) -> Reliability:
     """Return the reliability of the first results with another prior."""
     ids, distances = ranking.ids[:, :FIRST], ranking.distances[:, :FIRST]
     same = np.stack([np.isin(row, truth.relevant) for row, truth in zip(ids, task.relevance, strict=True)])

@@ -162,14 +162,18 @@ def test_a_grid_over_two_options_and_data_sets_is_compared_and_drawn(tmp_path: P
         write_run_folder(
             tmp_path / str(number), {"hashing": method, "bits": str(bits), "data": "folder"}, {"mAP": value}
         )
-    assert not report_sweep(tmp_path, "mAP")
+    (tmp_path / "6" / ".hydra").mkdir(parents=True)
+    (tmp_path / "6" / ".hydra" / "overrides.yaml").write_text('["hashing=itq", "bits=12"]')
+    (tmp_path / "6" / "error.txt").write_text("bits=12: no code length\n")
+    assert report_sweep(tmp_path, "mAP")  # one has failed
     rows = table(tmp_path)
-    assert list(rows[0])[:4] == ["run", "hashing", "bits", "measured_on"]  # data is the same in all
+    assert list(rows[0])[:4] == ["run", "hashing", "bits", "data"]
     assert float(rows[5]["difference"]) == pytest.approx(0.1 + 112 / 500)
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
     lines = [line for line in capsys.readouterr().out.splitlines() if "rbm" in line or "itq" in line]
     assert "128" in lines[0]  # the best first
     assert "rbm" in lines[0]
+    assert "failed" in lines[-1]  # and those that failed last
 
 
 @pytest.mark.slow

@@ -160,7 +160,10 @@ def sweep_table(rows: Sequence[Row], options: Sequence[str], metric: str) -> "Ta
     ]
     title = "" if against is None else f"differences: from run {against}, paired by query, over clusters"
     table = Table(*map(escape, heads), "difference [95 % interval]", caption=escape(title))
-    for row in sorted(rows, key=lambda row: (str(row["measured_on"]), -(row["value"] or -1.0))):
+    failed_last = sorted(
+        rows, key=lambda r: (r[ERROR] is not None, str(r["measured_on"]), -(r["value"] or -1.0))
+    )
+    for row in failed_last:
         cells = [
             row["run"],
             *(row[option] or "" for option in options),
