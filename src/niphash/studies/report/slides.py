@@ -101,7 +101,9 @@ def report(
             that cannot is left out with its reason.
     """
     check_choice("effort", effort, get_args(Effort), group="study")
-    chosen = selected({name: _slide(name, values) for name, values in slides.items()}, only)
+    known = {name: _slide(name, values) for name, values in slides.items()}
+    named = selected(known, only)
+    chosen = {name: slide for name, slide in known.items() if name in named}  # in the order of the slides
     shared = [*(every or {}).get(effort, ()), *_shared(run)]
     about = _facts(run, effort)
     backbone = [f"backbone={network}", f"backbone.weights={quoted(weights)}"]
