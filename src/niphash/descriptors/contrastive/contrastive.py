@@ -7,6 +7,7 @@ Sablayrolles et al., ICLR 2019). Negatives come from the batch and from a memory
 The loss is taken on the very descriptor that is searched with, pooled and L2-normalised, without a head.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -21,6 +22,8 @@ from niphash.descriptors.network.pooling import Pooling
 from niphash.errors import InputError
 from niphash.training.schedule import derived_seed, schedule_factor
 from niphash.training.stage import Stage
+
+log = logging.getLogger(__name__)
 
 LARGEST = 1e4  # in place of the distance to what is no neighbour
 
@@ -60,7 +63,7 @@ class Contrastive(Stage):
         weight_decay: float = 1e-4,
         temperature: float = 0.05,
         spreading: float = 1.0,
-        memory: int = 2048,
+        memory: int = 0,
         warmup: float = 0.05,
         clip_norm: float = 1.0,
         keep_statistics: bool = True,
@@ -69,7 +72,8 @@ class Contrastive(Stage):
     ) -> None:
         options = {name: value for name, value in locals().items() if name not in _PARTS}
         super().__init__("backbone", {**options, "frozen": list(frozen)})
-        self.backbone, self.pooling = backbone, pooling.requires_grad_(False)
+        self.pooling = pooling.requires_grad_(False)
+        self.backbone = backbone.to(memory_format=torch.channels_last)  # as convolutions are fastest
         for name, parameter in backbone.named_parameters():
             kept = any(name.startswith(f"network.{module}.") for module in frozen)
             parameter.requires_grad_(
@@ -98,8 +102,7 @@ class Contrastive(Stage):
         return F.normalize(self.pooling(self.backbone(images).float()))
 
     def on_fit_start(self) -> None:
-        """Lay the weights out as convolutions are fastest, and measure the backbone as it came."""
-        self.backbone.to(memory_format=torch.channels_last)
+        """Measure the backbone as it came."""
         if self.measured.isnan().all():
             self.measured[0] = self._measure_all()
 
@@ -162,6 +165,12 @@ class Contrastive(Stage):
         if self.trainer.sanity_checking:
             return
         self.measured[1] = value
+        if self.trainer.is_global_zero:
+            done, before = self.current_epoch + 1, float(self.measured[0])
+            of = f"{done} of {self.trainer.max_epochs}"
+            log.info(
+                "epoch %s: mAP of views of held-out photos %.4f, %.4f before the training", of, value, before
+            )
         self.log("backbone/mAP", value, sync_dist=True)
         self.log("val_loss", 1 - value, logger=False, sync_dist=True)
 

@@ -49,7 +49,7 @@ def train_backbone(
     weight_decay: float = 1e-4,
     temperature: float = 0.05,
     spreading: float = 1.0,
-    memory: int = 2048,
+    memory: int = 0,
     warmup: float = 0.05,
     clip_norm: float = 1.0,
     keep_statistics: bool = True,
