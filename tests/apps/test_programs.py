@@ -285,7 +285,14 @@ def test_broken_photos_are_named(make_objects, tmp_path: Path):
         ("data.root=broken",),
         ("data.root=objects", "fit.root=broken"),
         ("data.root=objects", "fit.root=broken", *NETWORK, "backbone.weights=random"),
-        ("data.root=objects", "fit.root=broken", *NETWORK, "backbone.weights=random", "whitening=pca"),
+        (
+            "data.root=objects",
+            "fit.root=broken",
+            *NETWORK,
+            "backbone.weights=random",
+            "whitening=pca",
+            "whitening.dim=16",
+        ),
     ],
 )
 def test_only_broken_photos_to_fit_on(overrides, object_folder: Path, make_objects, tmp_path: Path):

@@ -57,4 +57,4 @@ def test_views_are_those_that_opencv_makes(pooling):
         assert found.shape == expected.shape
         difference = np.abs(found - expected)
         assert difference.max() <= 1
-        assert (difference > 0).mean() < 0.006
+        assert (difference > 0).mean() < 0.01

@@ -56,13 +56,15 @@ def program(cfg: DictConfig) -> float | None:
 
 def answer_study(run: "Run") -> None:
     """Answer a question of the papers, and show the answer on the loggers."""
+    from niphash.studies.result import StudyResult
     from niphash.training.loggers import close, log_results
 
     for logger in run.loggers:
         logger.log_hyperparams(run.record)
     result = run.part("study")(run)
     result.write(run.folder)
-    log_results(run.loggers, {}, run.folder / f"{result.name}.png", {result.name: result.table()})
+    if isinstance(result, StudyResult):  # a report holds many, and is a page of its own
+        log_results(run.loggers, {}, run.folder / f"{result.name}.png", {result.name: result.table()})
     close(run.loggers)
 
 

@@ -113,6 +113,8 @@ def quiet() -> Iterator[None]:
 
 def silence() -> None:
     """Keep Lightning's advice off the terminal from now on."""
+    import pytorch_lightning  # noqa: F401 - whose first import sets the levels of its loggers
+
     for module in LIGHTNING:
         logging.getLogger(module).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=module)
