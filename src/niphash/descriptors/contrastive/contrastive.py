@@ -2,8 +2,8 @@
 
 The loss is that of Pizzi et al., *A Self-Supervised Descriptor for Image Copy Detection*, CVPR 2022 (SSCD):
 InfoNCE between views, and the entropy term that keeps the nearest descriptors of other photos apart (KoLeo:
-Sablayrolles et al., ICLR 2019). Negatives come from the batch and from a memory of descriptors before it
-(Wang et al., *Cross-Batch Memory for Embedding Learning*, CVPR 2020), which costs no further pass.
+Sablayrolles et al., ICLR 2019). Negatives come from the batch and, where wanted, from a memory of
+descriptors before it (Wang et al., *Cross-Batch Memory for Embedding Learning*, CVPR 2020).
 The loss is taken on the very descriptor that is searched with, pooled and L2-normalised, without a head.
 """
 
