@@ -2,17 +2,33 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from niphash.evaluation.compare import PLACES, overrides_of
-
-if TYPE_CHECKING:
-    from niphash.pipeline.run import Run
 
 SWEEP_FILE = "multirun.yaml"  # that Hydra writes into the folder of a sweep
 
 
-def run_labels(run: "Run", node: Mapping[str, Any]) -> dict[str, str]:
+class Labelled(Protocol):
+    """What labels are made of; a :class:`niphash.pipeline.run.Run` has it."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        """The choice of each group."""
+
+    @property
+    def bits(self) -> int:
+        """Length of a code."""
+
+    def option(self, key: str) -> Any:
+        """Return one value of the configuration."""
+
+
+def run_labels(run: Labelled, node: Mapping[str, Any]) -> dict[str, str]:
     """Return the options ``name``, ``group``, ``job_type`` of a logger that have no value of the user.
 
     Args:
@@ -24,7 +40,7 @@ def run_labels(run: "Run", node: Mapping[str, Any]) -> dict[str, str]:
     return {key: value for key in open_options if (value := found[key]) is not None}
 
 
-def run_name(run: "Run") -> str:
+def run_name(run: Labelled) -> str:
     """Return what the command line asked for; where it asked for nothing, the choices."""
     overrides = overrides_of(run.folder) or {}
     asked = [f"{key}={value}" for key, value in overrides.items() if not key.startswith(PLACES)]
@@ -41,7 +57,7 @@ def sweep_of(folder: Path) -> str | None:
     return "/".join(sweep.parts[-2:]) if (sweep / SWEEP_FILE).is_file() else None
 
 
-def job_type(run: "Run") -> str:
+def job_type(run: Labelled) -> str:
     """Return ``hashing`` or ``classifier``, or the name of the study."""
     study = run.option("study")
     return str(run.option("stage")) if study is None else str(study["_target_"]).rpartition(".")[2]

@@ -1,14 +1,13 @@
 """The phases that go on with a trained network: descent on a loss of sampled pairs or triplets."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from niphash.hashing.rbm.network import Stack
+from niphash.hashing.rbm.network import Stack, StackLoss
 from niphash.hashing.rbm.phase import Phase
 from niphash.options import check_number
 from niphash.training.fit_data import FitData
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 EPOCH_ITERATIONS = 100
 RESIDENT_BYTES = 512 * 2**20
 
-#: Turns a network and a batch into a scalar loss and scalars to log.
-Loss = Callable[[Stack, Any], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
-
 
 class Objective(NamedTuple):
     """What a phase descends on.
@@ -34,7 +30,7 @@ class Objective(NamedTuple):
         found: Plain values worth logging.
     """
 
-    loss: Loss
+    loss: StackLoss
     draw: "Draw"
     found: dict[str, Any] = {}  # noqa: RUF012 - never written to
 
@@ -72,7 +68,8 @@ class FineTuning(Phase):
         from niphash.training.streams import SampledBatches
 
         objective = self.objective(network, data, seed)
-        stage = FineTuningStage(name, network, objective.loss, self, seed)
+        rates = self.fine_tuning_rate, self.fine_tuning_momentum
+        stage = FineTuningStage(name, network, objective.loss, *rates, self.hyperparameters(network, seed))
         batches = SampledBatches(data, objective.draw, EPOCH_ITERATIONS, seed)
         fit_module(stage, batches, trainer, name, -(-self.iterations // EPOCH_ITERATIONS))
         network.requires_grad_(False)

@@ -1,14 +1,13 @@
 """How a phase of fine-tuning is trained: a thin LightningModule, and a callback that looks on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.rbm.fine_tuning import FineTuning, Loss
-from niphash.hashing.rbm.network import Stack
+from niphash.hashing.rbm.network import Stack, StackLoss
 from niphash.training.stage import Stage
 
 
@@ -19,15 +18,24 @@ class FineTuningStage(Stage):
         name: See :class:`Stage`.
         network: What learns.
         loss: What is made small.
-        phase: The options, all of which are hyperparameters.
-        seed: A hyperparameter too; it decides the batches.
+        rate: Learning rate.
+        momentum: Of stochastic gradient descent.
+        hyperparameters: See :class:`Stage`.
     """
 
-    def __init__(self, name: str, network: Stack, loss: Loss, phase: FineTuning, seed: int) -> None:
-        super().__init__(name, phase.hyperparameters(network, seed))
+    def __init__(
+        self,
+        name: str,
+        network: Stack,
+        loss: StackLoss,
+        rate: float,
+        momentum: float,
+        hyperparameters: Mapping[str, Any],
+    ) -> None:
+        super().__init__(name, hyperparameters)
         self.network = network
         self.loss = loss
-        self.rate, self.momentum = phase.fine_tuning_rate, phase.fine_tuning_momentum
+        self.rate, self.momentum = rate, momentum
         for layer in network.rbms:
             layer.weight.requires_grad_(True)
             layer.hidden_bias.requires_grad_(True)

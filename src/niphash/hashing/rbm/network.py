@@ -1,6 +1,6 @@
 """The network of RBM hashing: layers of RBMs, trained or not, from descriptors to projections and bits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
@@ -96,6 +96,10 @@ class Stack(nn.Module):
     def project(self, descriptors: torch.Tensor) -> torch.Tensor:
         """Return the top projection less its threshold, [B, bits]; its signs are the bits."""
         return self(descriptors).projection - self.threshold
+
+
+#: Turns a network and a batch into a scalar loss and scalars to log.
+StackLoss = Callable[[Stack, Any], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
 
 
 class _Below(nn.Module):

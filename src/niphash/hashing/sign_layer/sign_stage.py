@@ -1,8 +1,9 @@
 """How a sign layer is trained: a thin LightningModule."""
 
+from collections.abc import Callable
+
 import torch
 
-from niphash.hashing.sign_layer.sign_layer import Loss
 from niphash.training.stage import Stage
 
 
@@ -25,7 +26,7 @@ class SignStage(Stage):
     def __init__(
         self,
         name: str,
-        loss: Loss,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         *,
         bits: int,
         mean: torch.Tensor,
