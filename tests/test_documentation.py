@@ -53,7 +53,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 #: Pages whose commands a reader runs as they are, for models that he keeps.
-FULL_SIZE = ("README", "collections")
+FULL_SIZE = ("README", "collections", "index")
 
 
 def follow(language: str, command: str, work: Path, environment: dict[str, str], cut: bool) -> None:
