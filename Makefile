@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 INSTALLED := $(VENV)/.installed
 
-.PHONY: train test test-all test-browser lint format wheel clean
+.PHONY: train test test-all test-browser lint format wheel docs notebooks clean
 
 train: $(INSTALLED)
 	$(BIN)/python train.py
@@ -20,7 +20,8 @@ test-all: $(INSTALLED) lint
 # The page in a real Chromium: apt-get install chromium, or CHROMIUM=<path of another one>.
 test-browser: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
-	$(BIN)/python -m pytest -q -n 0 -m browser tests/apps
+	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(VENV)/npm onnxruntime-web@1.30.0; fi
+	ONNXRUNTIME_WEB=$(VENV)/npm/node_modules/onnxruntime-web/dist $(BIN)/python -m pytest -q -n 0 -m browser tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -34,6 +35,14 @@ format: $(INSTALLED)
 wheel: $(INSTALLED)
 	$(BIN)/python -m build --wheel --outdir dist .
 
+# The documentation as a site in site/; REPORT=<page of niphash report> puts that page into it.
+docs: $(INSTALLED)
+	$(BIN)/python website/build.py --out site $(if $(REPORT),--report $(REPORT))
+
+# Run the notebooks and keep their outputs in them.
+notebooks: $(INSTALLED)
+	$(BIN)/python notebooks/run.py
+
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
@@ -41,4 +50,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache

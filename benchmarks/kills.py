@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import numpy as np
 
 from niphash.apps.collection import index
@@ -33,9 +34,11 @@ from niphash.model import Model, load
 from niphash.pipeline.run import assemble
 from niphash.pipeline.training import train
 from niphash.training.callbacks import EpochCheckpoint
+from tests.apps.served import served
 
 WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "full disk")
-#: Seconds after which a run that was asked to end, or that should have ended by itself, hangs.
+#: A run hangs that takes more processor seconds than this, or none in as many seconds of the clock (on a busy
+#: machine a whole run may take an hour).
 PATIENCE_S = 120
 SMALL = ["bits=16", "pooling.gaussians=8", "pooling.local_dim=32", "backbone.limit=200"]
 RBM = ["hashing.batch_size=12", "hashing.min_steps=1", "hashing.max_epochs=12"]
@@ -97,6 +100,7 @@ def jobs(photos: Path, some: Path, model_folder: Path) -> list[Job]:
         *fits,
         Job("index", partial(_index, photos, model_folder), partial(_indexed, photos)),
         Job("add to an index", partial(_add, some, photos, model_folder), partial(_indexed, photos)),
+        Job("serve and add", partial(_serve, photos, model), _served),
     ]
 
 
@@ -204,7 +208,7 @@ def _say(text: str) -> None:
 
 def _wait(process: _Process, limit_s: float) -> tuple[int | str, str]:
     """Return the exit status, negative for a signal, and the last words; a process that hangs is killed."""
-    deadline = time.monotonic() + limit_s
+    used, since = -1.0, time.monotonic()
     printed, status = b"", None
     while status is None:
         time.sleep(0.005)
@@ -213,7 +217,11 @@ def _wait(process: _Process, limit_s: float) -> tuple[int | str, str]:
         done, found = os.waitpid(process.id, os.WNOHANG)
         if done:
             status = os.waitstatus_to_exitcode(found)
-        elif time.monotonic() > deadline:
+            break
+        now = time.monotonic()
+        if (spent := _processor_s(process.id)) > used:
+            used, since = spent, now
+        if used > limit_s or now - since > limit_s:
             os.kill(process.id, signal.SIGKILL)
             os.waitpid(process.id, 0)
             status = "a hang"
@@ -222,6 +230,12 @@ def _wait(process: _Process, limit_s: float) -> tuple[int | str, str]:
     os.close(process.printed)
     lines = printed.decode(errors="replace").strip().splitlines()
     return status, "; ".join(lines[-8:])[-700:]
+
+
+def _processor_s(process: int) -> float:
+    """Return the processor seconds of a running process and of its children that have ended."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _describe(model: Model, images: ImageSet, folder: Path) -> None:
@@ -261,6 +275,29 @@ def _add(some: Path, photos: Path, model: Path, folder: Path) -> None:
         _index(some, model, folder)
         (folder / "begun").touch()
     _index(photos, model, folder)
+
+
+def _serve(photos: Path, model: Model, folder: Path) -> None:
+    """Serve a collection and post photos to it, in one process that a signal ends as a whole."""
+    collection = Collection.create(folder / "served.index", model)
+    collection._model = model
+    with collection, served(collection) as address, httpx.Client(base_url=address, timeout=60) as client:
+        for path in sorted(photos.rglob("*.jpg"))[::2]:
+            answer = client.post("/photos", content=path.read_bytes())
+            if answer.is_error:
+                raise InputError(answer.text)
+
+
+def _served(folder: Path) -> tuple[Any, ...]:
+    with Collection(folder / "served.index") as collection:
+        if problems := collection.check():
+            return ("damaged", *problems)
+        codes = {
+            collection.path(int(number)).name: collection.codes.get(np.array([number])).tobytes()
+            for number in collection.codes.ids
+        }
+        files = sorted(path.name for path in (collection.folder / "uploads").iterdir())
+        return sorted(codes.items()), files, len(collection)
 
 
 def _indexed(photos: Path, folder: Path) -> tuple[Any, ...]:

@@ -1,7 +1,9 @@
 """Exact search side by side: own scan, faiss' scan, tables of words; on friendly and on hostile codes.
 
 python benchmarks/search.py [--sizes 1e6 2e7] [--distribution clustered] [--only tables join] [--quick]
+python benchmarks/search.py --photos ../shared/data/caltech101 --model runs/itq/model --only tables
 
+With --photos the codes are those of real photos, by a model of 64 bits, enlarged by flips of their bits.
 Everything but the last rows runs on one thread, in turn, and the least of some CPU times counts. Each row
 says what is compared with what; ratios are of one run on one machine.
 """
@@ -11,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +48,32 @@ def equal(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 DISTRIBUTIONS = {f.__name__: f for f in (clustered, uniform, biased, low_rank, equal)}
+
+
+def of_photos(folder: Path, model_folder: Path) -> Callable[[int, np.random.Generator], np.ndarray]:
+    """Return a distribution: the codes of photos, then copies of them, up to a fifth of the bits flipped."""
+    from niphash import load
+    from niphash.config import compose
+    from niphash.data.images import ImageSet
+    from niphash.descriptors.describer import DescribeReport
+    from niphash.descriptors.store.store import DescriptorStore, describe_to_store
+
+    model = load(model_folder)
+    if model.bits != 64:
+        raise SystemExit(f"{model_folder}: {model.bits} bits; name a model of 64")
+    store = DescriptorStore.of(model.describer, Path(compose().paths.data_dir) / "descriptors")
+    described = describe_to_store(model.describer, ImageSet.from_folder(folder), store, DescribeReport())
+    rows = np.flatnonzero(described.positions >= 0)
+    parts = [model.hasher.encode(described[rows[s : s + 1024]]) for s in range(0, len(rows), 1024)]
+    words = np.concatenate(parts).view(np.uint64)[:, 0]
+    distinct = len(np.unique(words))
+    show(f"codes of {len(words):,} photos, {distinct:,} distinct, by {type(model.hasher).__name__}")
+
+    def photos(n: int, rng: np.random.Generator) -> np.ndarray:
+        copies = flipped(words[rng.integers(0, len(words), max(n - len(words), 0))], 12, rng)
+        return np.concatenate([words[:n], copies])
+
+    return photos
 
 
 def packed(n: int, bits: Callable[[int], np.ndarray]) -> np.ndarray:
@@ -186,13 +214,13 @@ def byte_table_scan(flat, asked: np.ndarray, k: int) -> float:
     return least(scan, 2) / len(asked)
 
 
-def compare_hostile(n: int, rng: np.random.Generator) -> Iterator[tuple[str, str, str]]:
+def compare_hostile(n: int, rng: np.random.Generator, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     import faiss
 
     from niphash.search import FlatIndex, MultiIndex
 
     faiss.omp_set_num_threads(1)
-    for name in ("biased", "low_rank", "uniform", "equal"):
+    for name in names:
         words = DISTRIBUTIONS[name](n, rng)
         flat, multi = FlatIndex(64, threads=1), MultiIndex(64, threads=1, tables_from=0)
         flat.add(as_codes(words))
@@ -307,11 +335,19 @@ def main() -> None:
     )
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e6, 2e7])
     parser.add_argument("--distribution", choices=DISTRIBUTIONS, default="clustered")
+    parser.add_argument("--photos", type=Path, help="folder of photos whose codes are the distribution")
+    parser.add_argument("--model", type=Path, help="folder of the model of 64 bits that makes them")
     parser.add_argument("--quick", action="store_true", help="200 000 codes, to see that it runs")
     parser.add_argument(
         "--only", nargs="+", choices=("scans", "tables", "hostile", "files", "additions", "join")
     )
     arguments = parser.parse_args()
+    distribution, names = arguments.distribution, ("biased", "low_rank", "uniform", "equal")
+    if arguments.photos is not None:
+        if arguments.model is None:
+            parser.error("--photos needs --model, a folder of a model of 64 bits")
+        distribution, names = "photos", ("photos",)
+        DISTRIBUTIONS["photos"] = of_photos(arguments.photos, arguments.model)
     sizes = [2e5] if arguments.quick else arguments.sizes
     parts = arguments.only or ["scans", "tables", "hostile", "files", "additions", "join"]
     from niphash.search.compilation import compile_kernels
@@ -320,18 +356,18 @@ def main() -> None:
     show(f"memory is read at {bandwidth():.1f} GB/s by one thread")
     for n in map(int, sizes):
         rng = np.random.default_rng(0)
-        words = DISTRIBUTIONS[arguments.distribution](n, rng)
+        words = DISTRIBUTIONS[distribution](n, rng)
         near = as_codes(flipped(words[:QUERIES], 4, rng))
         folder = Path(tempfile.mkdtemp(prefix="search"))
         steps: dict[str, Callable[[], Iterator[tuple[str, str, str]]]] = {
             "scans": lambda words=words, near=near: compare_scans(words, near),
             "tables": lambda words=words, rng=rng: compare_tables(words, rng),
-            "hostile": lambda n=n, rng=rng: compare_hostile(n, rng),
+            "hostile": lambda n=n, rng=rng: compare_hostile(n, rng, names),
             "files": lambda words=words, folder=folder: measure_files(words, folder / "saved"),
             "additions": lambda words=words, folder=folder: measure_additions(words, folder / "stored"),
             "join": lambda n=n, rng=rng: measure_join(rng, min(n, 1_000_000)),
         }
-        table = Table("what", "measured", "ratio", title=f"{n:,} {arguments.distribution} codes of 64 bits")
+        table = Table("what", "measured", "ratio", title=f"{n:,} {distribution} codes of 64 bits")
         try:
             for part in parts:
                 for row in steps[part]():

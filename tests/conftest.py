@@ -1,7 +1,8 @@
 """Fixtures shared by all rooms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +29,12 @@ def object_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_objects(tmp_path: Path) -> Callable[[int, int], Path]:
     """A function that writes a labelled folder of its own: ``make_objects(objects, views)``."""
     return lambda objects, views: write_objects(tmp_path / "photos", objects, views)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """Three workers of Dask, as threads of this process."""
+    distributed = pytest.importorskip("distributed", reason="needs distributed, of the extra niphash[dask]")
+    options = {"n_workers": 3, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as started:
+        yield started

@@ -11,6 +11,8 @@ from niphash.errors import InputError
 from niphash.pipeline.run import assemble
 
 CONF = conf_dir()
+#: conf/wandb is read by `wandb sweep`: tests/training/test_boards.py
+GROUPS = [path for path in CONF.iterdir() if path.is_dir() and path.name != "wandb"]
 
 
 def choices(group: str) -> list[str]:
@@ -18,7 +20,7 @@ def choices(group: str) -> list[str]:
 
 
 def test_every_group_is_known_to_this_test():
-    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    groups = {group.name for group in GROUPS}
     built_here = {
         "backbone",
         "data",
@@ -35,6 +37,7 @@ def test_every_group_is_known_to_this_test():
     composed_here = {
         "callbacks",
         "classifier",
+        "contrastive",
         "debug",
         "experiment",
         "hparams_search",
@@ -48,7 +51,7 @@ def test_every_group_is_known_to_this_test():
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [(path.name, name) for path in CONF.iterdir() if path.is_dir() for name in choices(path.name)],
+    [(path.name, name) for path in GROUPS for name in choices(path.name)],
 )
 def test_every_file_composes(group: str, name: str, tmp_path: Path):
     cfg = compose([f"{group}={name}", f"paths.data_dir={tmp_path}"])

@@ -1,4 +1,7 @@
-"""Every command and every Python block of the README and of the docs runs, in order, at a size for tests."""
+"""Every command and every Python block of the README and of the docs runs, in order, as it is written there.
+
+Two pages speak of runs at full size, which `make test-all` makes; `make test` makes them small.
+"""
 
 import os
 import re
@@ -49,8 +52,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
-def follow(language: str, command: str, work: Path, environment: dict[str, str]) -> None:
-    """Run a command or a program of a page; it must succeed."""
+#: Pages whose commands a reader runs as they are, for models that he keeps.
+FULL_SIZE = ("README", "collections", "index")
+
+
+def follow(language: str, command: str, work: Path, environment: dict[str, str], cut: bool) -> None:
+    """Run a command or a program of a page, ``cut`` to a size for tests; it must succeed."""
     if language == "python":
         words = [sys.executable, "-c", command]
         done = subprocess.run(words, cwd=work, env=environment, capture_output=True, text=True, timeout=600)
@@ -58,22 +65,20 @@ def follow(language: str, command: str, work: Path, environment: dict[str, str])
         program, *words = shlex.split(command)
         if program == "python":
             program, *words = words
-            words += small(program, words)
+            words += small(program, words) if cut else []
         done = run_program(program, words, work, environment, timeout=600)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
 def small(script: str, overrides: list[str]) -> list[str]:
-    """Return the overrides that make a training run small."""
+    """Return the overrides that make a training run at full size small."""
     if script != "train.py":
         return []
-    if "stage=classifier" in overrides:
-        return ["classifier.size=64", "classifier.epochs=1"]
     extra = ["fit.limit=160"]
     if not any(word.startswith("data=") for word in overrides):
         extra += ["data.objects=12", "data.views=2", "data.distractors=8", "data.fit=160"]
     if not any(word.startswith("backbone=") for word in overrides):
-        extra += ["pooling.gaussians=8", "pooling.local_dim=32", "backbone.limit=300"]
+        extra += ["debug=small"]
     if not any(word.startswith("bits=") for word in overrides):
         extra += ["bits=32"]
     return extra
@@ -81,12 +86,24 @@ def small(script: str, overrides: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if steps(page)], ids=lambda page: page.stem)
 def test_every_command_and_python_block_runs(page: Path, workplace: Path, tmp_path: Path):
+    follow_page(page, workplace, tmp_path, cut=page.stem in FULL_SIZE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.stem in FULL_SIZE], ids=lambda page: page.stem
+)
+def test_runs_at_full_size_run_as_they_are_written(page: Path, workplace: Path, tmp_path: Path):
+    follow_page(page, workplace, tmp_path, cut=False)
+
+
+def follow_page(page: Path, workplace: Path, tmp_path: Path, cut: bool) -> None:
     workplace = shutil.copytree(workplace, tmp_path / "work")  # a page finds nothing of another
     environment = {**os.environ, "NIPHASH_DATA": str(workplace / "data"), "WANDB_MODE": "offline"}
     for language, command in steps(page):
         if command.startswith("make "):
             continue  # `make test` is what runs this test; `make train` is python train.py
-        follow(language, command, workplace, environment)
+        follow(language, command, workplace, environment, cut)
 
 
 def test_make_train_runs_the_script():

@@ -9,15 +9,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from niphash.collection.collection import Collection
+    from niphash.hub import from_pretrained
     from niphash.model import Model, load
     from niphash.search.index import Index
 
 __version__ = "0.1.0"
-__all__ = ["Collection", "Index", "Model", "__version__", "load", "open"]
+__all__ = ["Collection", "Index", "Model", "__version__", "from_pretrained", "load", "open"]
 _HOMES = {
     "Collection": "niphash.collection.collection",
     "Index": "niphash.search.index",
     "Model": "niphash.model",
+    "from_pretrained": "niphash.hub",
     "load": "niphash.model",
 }
 
@@ -43,4 +45,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *(name for name in globals() if name.startswith("__"))]
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

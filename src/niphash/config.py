@@ -91,6 +91,12 @@ def compose(overrides: "list[str] | tuple[str, ...]" = (), config_name: str = "t
         return hydra.compose(config_name, list(overrides))
 
 
+def quoted(value: str) -> str:
+    """Return a value as it is written after ``key=`` on the command line, whatever is in it."""
+    escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + (r"\'" if end[2] else ""), value)
+    return f"'{escaped}'"
+
+
 def copied(cfg: "DictConfig") -> "DictConfig":
     """Return a copy of ``cfg``, interpolations kept, that takes any key."""
     from omegaconf import OmegaConf

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from niphash.data.images import as_image_set
 from niphash.data.writing import write_whole
 from niphash.descriptors.describer import Describer, DescribeReport
 from niphash.errors import InputError, writing
+from niphash.evaluation.calibration import Calibration
 from niphash.hashing.hasher import Hasher
 from niphash.model_parts import PartTable, build_part, check_plain
 from niphash.plain import read_json, read_yaml
@@ -72,6 +73,36 @@ class Model:
     def hash(self, images: Any) -> np.ndarray:
         """Return uint8 [N, bits // 8], one code a photo (arguments and errors as :meth:`describe`)."""
         return self.hasher.encode(self.describe(images))
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the model to a Hugging Face hub, see :func:`niphash.hub.push_to_hub`."""
+        from niphash.hub import push_to_hub
+
+        return push_to_hub(self, repo_id, **options)
+
+    def calibration(self, distance: str) -> Calibration | None:
+        """Return how likely two photos show the same thing at each ``distance`` of their codes.
+
+        Args:
+            distance: ``"hamming"`` or ``"asymmetric"``.
+
+        Returns:
+            ``None`` where the model has learned none: few fit photos, ``calibration.photos=0``, an old model.
+
+        Raises:
+            InputError: what ``model.json`` says of it is damaged.
+        """
+        known = self.record.get("calibration")
+        if known is None:
+            return None
+        if not isinstance(known, Mapping) or not isinstance(known.get("distances"), Mapping):
+            raise InputError(f"the model's calibration is damaged; {REMEDY}")
+        learned = known["distances"].get(distance)
+        if learned is None:
+            return None
+        if not isinstance(learned, Mapping):
+            raise InputError(f"the model's calibration is damaged; {REMEDY}")
+        return Calibration.from_dict(learned)
 
     def save(self, folder: Path | str) -> Path:
         """Write the model to ``folder`` (made when missing) and return it.

@@ -48,14 +48,37 @@ def read_json(path: Path, remedy: str, largest_bytes: int = LARGEST_BYTES) -> di
     Raises:
         InputError: it is missing, too large, no JSON, no object, or nests too deeply.
     """
+    value = _read_json(path, remedy, largest_bytes)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds no JSON object; {remedy}")
+    return value
+
+
+def read_json_objects(path: Path, remedy: str, largest_bytes: int = LARGEST_BYTES) -> list[dict[str, Any]]:
+    """Return the objects of a JSON file that holds one object, or a list of them.
+
+    Args:
+        path: The file.
+        remedy: What the user can do when it cannot be read, for the message.
+        largest_bytes: Size above which it is not read.
+
+    Raises:
+        InputError: it is missing, too large, no JSON, nests too deeply, or holds something else.
+    """
+    value = _read_json(path, remedy, largest_bytes)
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, dict) for one in values):
+        raise InputError(f"{path}: holds no JSON object and no list of them; {remedy}")
+    return values
+
+
+def _read_json(path: Path, remedy: str, largest_bytes: int) -> Any:
     text = _read_text(path, largest_bytes, remedy)
     try:
         value = json.loads(text)
         _check_depth(value)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged; {remedy}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: holds no JSON object; {remedy}")
     return value
 
 

@@ -12,10 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
 
+from niphash import open as open_collection
 from niphash.apps.cli import main
+from niphash.collection.codes import Workers
 from niphash.collection.collection import Collection
+from tests.clusters import lose_worker
 from tests.photos import write_objects
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "fisher_itq"
@@ -112,9 +117,22 @@ def test_results_as_table_json_and_csv_are_the_same(niphash, index: str):
         assert [int(line[0]), int(line[1]), line[-1]] == [match["distance"], match["id"], match["path"]]
         assert (line[2] == "=") == match["itself"] == (row["itself"] == "1")
         assert [row["distance"], row["id"], row["path"]] == [line[0], line[1], line[-1]]
+        assert row["score"] == row["problem"] == ""
     assert [match["path"] for match in answer["matches"] if match["itself"]] == [
         str(Path("photos/object01/view1.jpg").resolve())
     ]
+
+
+def test_a_re_ranking_has_its_score_in_every_form(niphash, index: str):
+    words = ("search", index, "photos/object01/view1.jpg", "-k", "3", "--rerank", "float")
+    table = [line.split() for line in niphash(*words).lines[1:]]
+    (answer,) = json.loads(niphash(*words, "--json").out)
+    rows = list(csv.DictReader(io.StringIO(niphash(*words, "--csv").out)))
+    scores = [match["score"] for match in answer["matches"]]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] == pytest.approx(1, abs=1e-5)
+    assert [float(row["score"]) for row in rows] == scores
+    assert [float(line[-1]) for line in table] == pytest.approx(scores, abs=1e-3)
 
 
 def test_a_folder_several_photos_and_standard_input(niphash, index: str, monkeypatch):
@@ -211,6 +229,26 @@ def test_re_ranking_shows_scores_and_regions(niphash, index: str):
     )
     assert (Path(index) / "features").is_dir()
     assert "whole" in niphash("check", index).out
+
+
+def test_codes_on_the_workers_of_a_cluster(niphash, index: str, cluster):
+    """Shards on workers, with a replica of each, answer as one index does, also when a worker is lost."""
+    address = cluster.scheduler_address
+    niphash("index", "photos", "--model", str(MODEL), "--out", "spread.index", "--scheduler", address)
+    assert len(list(Path("spread.index/codes").glob("shard-*/index.json"))) == 3
+    ask = ("photos/object00/view1.jpg", "--json")
+    expected = json.loads(niphash("search", index, *ask).out)
+    assert json.loads(niphash("search", "spread.index", *ask).out) == expected  # in this process
+    spread = niphash("search", "spread.index", *ask, "--scheduler", address, "--replicas", "2")
+    assert json.loads(spread.out) == expected
+    with Collection("spread.index", Workers(address, 2)) as collection:
+        before = collection.search(ask[0], k=12)
+        lose_worker(cluster, 0)
+        assert collection.search(ask[0], k=12) == before
+        assert collection.check() == []
+        assert collection.add("photos").unchanged == 12  # the shards of the lost worker move on
+    refused = niphash("search", index, *ask, "--scheduler", address, status=2)
+    assert "leave --scheduler away" in refused.err
 
 
 def test_duplicates_as_table_json_and_page(niphash, index: str):
@@ -325,3 +363,37 @@ def test_a_closed_pipe_is_no_error(index: str):
         err = process.stderr.read()
     assert "Traceback" not in err
     assert "Exception" not in err
+
+
+def test_an_index_without_a_model_has_the_recommended_one(niphash, place: Path, monkeypatch):
+    folders = ("photos/object00", "photos/object01")
+    torch.save(torchvision.models.squeezenet1_0(weights=None).state_dict(), "weights.pt")
+    few = niphash("index", *folders, "--out", "few.index", "--weights", "weights.pt")
+    assert "squeezenet1_0, with random hyperplanes, since fewer than" in few.lines[0]
+    assert few.lines[1] == "6 photos in few.index, 64 bits each: 6 new"
+    assert "fitted    on no photos: random hyperplanes (0 photos)" in niphash("info", "few.index").lines
+    monkeypatch.setattr("niphash.pipeline.recommended.FEWEST_PHOTOS", 6)
+    done = niphash("index", *folders, "--out", "my.index", "--weights", "weights.pt")
+    assert done.lines[0].endswith("squeezenet1_0, hashing fitted on 6 of these photos")
+    assert "fitted    on the indexed photos themselves (6 photos)" in niphash("info", "my.index").lines
+    again = niphash("index", *folders, "--out", "my.index", "--weights", "weights.pt")
+    assert again.lines[0] == "6 photos in my.index, 64 bits each: 6 as they were"
+    assert "--weights is not looked at" in again.err
+    with open_collection("my.index") as collection:
+        path = Path("photos/object01/view0.jpg").resolve()
+        assert len(collection) == 6
+        assert collection.search(path, k=1)[0].path == path
+        collection.remove([collection.search(path, k=1)[0].id])
+        assert len(collection) == 5
+        assert len(collection.add([path]).added) == 1
+        assert len(collection) == 6
+
+
+def test_a_recommended_model_that_cannot_be_had(niphash, place: Path, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    done = niphash("index", "photos", "--out", "my.index", status=2)
+    assert "give --weights <state dict of squeezenet1_0> or --model <folder>" in done.err
+    assert not Path("my.index").exists()
+    done = niphash("index", "photos", "--out", "my.index", "--model", "m", "--weights", "w", status=2)
+    assert "leave it or --model away" in done.err
+    niphash("index", "--move", "photos", "place", "--out", "my.index", status=2)

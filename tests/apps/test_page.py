@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -202,6 +203,34 @@ def test_a_box_is_drawn_with_the_mouse(open_page, collection: Collection):
     assert not page.is_visible("#edge")
 
 
+def test_matched_regions_are_drawn_where_they_are(open_page, collection: Collection, tmp_path: Path):
+    real = Image.open(collection.path(4)).convert("RGB")
+    real.crop((30, 20, 150, 140)).save(tmp_path / "part.png")
+    page = open_page()
+    page.set_input_files("#file", tmp_path / "part.png")
+    heading(page, "Similar photos")
+    with page.expect_response(re.compile("rerank=geometric")):
+        page.select_option("#order", "geometric")
+    expected = collection.search(tmp_path / "part.png", k=13, rerank="geometric")
+    page.wait_for_selector("#results svg")
+    assert shown(page)[0] == expected[0].id == 4
+    caption = page.inner_text("#results li:first-child .caption")
+    assert caption.endswith(f"{expected[0].score:.0f} points")
+    picture = page.locator("#results li:first-child img").bounding_box()
+    corners = page.eval_on_selector(
+        "#results li:first-child polygon.edge",
+        "edge => [...edge.points].map(point => point.matrixTransform(edge.getScreenCTM()))"
+        ".map(point => [point.x, point.y])",
+    )
+    scale = picture["width"] / 160
+    in_photo = [[(x - picture["x"]) / scale, (y - picture["y"]) / scale] for x, y in corners]
+    assert np.abs(np.array(in_photo) - [[30, 20], [150, 20], [150, 140], [30, 140]]).max() < 3
+    page.screenshot(path=tmp_path / "regions.png")
+    page.select_option("#order", "none")
+    until(page, "!document.querySelector('#results svg')")
+    assert set(shown(page)) <= set(ids(collection.search(tmp_path / "part.png", k=13)))
+
+
 def test_everything_by_keys_alone(open_page, collection: Collection):
     page = open_page()
     for _ in range(30):  # to the first photo
@@ -298,7 +327,7 @@ def test_it_fits_the_screen_and_can_be_read(open_page, width: int, scheme: str, 
         page.wait_for_selector("body:not([aria-busy])")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         small = page.eval_on_selector_all(
-            "button, .button",
+            "button, .button, select",
             "all => all.filter(b => b.offsetParent && b.offsetHeight < 44).map(b => b.outerHTML)",
         )
         assert small == []

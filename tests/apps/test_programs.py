@@ -1,5 +1,6 @@
 """``train.py``, ``evaluate.py`` and ``niphash`` as a user starts them."""
 
+import csv
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import pytest
 import torch
 import torchvision
 
+from niphash import __version__
 from tests.model_folders import seal
 from tests.programs import run_program
 
@@ -70,6 +72,32 @@ def test_metrics_json_has_the_agreed_layout(trained: Path):
     assert 0.3 < entry["code"]["mAP"] <= entry["descriptor"]["mAP"] + 0.2
 
 
+def test_data_list_has_a_line_a_set_and_show_the_citation(tmp_path: Path):
+    lines = run("niphash", "data", "list", cwd=tmp_path).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("oxford ") for line in lines) == 1
+    shown = run("niphash", "data", "show", "holidays", cwd=tmp_path).stdout
+    assert "Hamming embedding and weak geometric consistency" in shown
+    assert "1491" in shown
+    wrong = run("niphash", "data", "show", "holydays", cwd=tmp_path, expect=2)
+    assert wrong.stderr.startswith("error: holydays: no such data set; there are ")
+
+
+def test_help_says_what_options_mean_at_the_choices_of_the_command(tmp_path: Path):
+    shown = run("train.py", "hashing=rbm_siamese", "--help", cwd=tmp_path).stdout
+    lines = {line.split("  ")[1].strip(): line for line in shown.splitlines() if line.startswith("  ")}
+    assert "code length of every hashing choice" in lines["bits=64"]
+    assert "weights only" in lines["hashing.weight_decay=0.0"]  # of rbm_stack, that it builds on
+    assert "dual (two margins)" in lines["hashing.loss=dual"]
+    assert "* rbm_siamese" in shown
+    evaluate = run("evaluate.py", "--help", cwd=tmp_path).stdout
+    assert "folder of a trained model" in evaluate
+
+
+def test_the_version_is_told(tmp_path: Path):
+    assert run("niphash", "--version", cwd=tmp_path).stdout == f"niphash {__version__}\n"
+
+
 def test_one_seed_gives_one_result(trained: Path, object_folder: Path, tmp_path: Path):
     run("train.py", "data=folder", f"data.root={object_folder}", *SMALL, "hydra.run.dir=again", cwd=tmp_path)
     assert without_seconds(tmp_path / "again" / "metrics.json") == without_seconds(trained / "metrics.json")
@@ -107,6 +135,9 @@ def test_a_sweep_runs_every_combination(object_folder: Path, tmp_path: Path):
     assert [entry["bits"] for entry in entries] == [16, 16, 24, 24]
 
 
+VIEWS = ("stage=backbone", "backbone=squeezenet", "backbone.weights=random", "pooling=gem", "data=folder")
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
@@ -124,6 +155,15 @@ def test_a_sweep_runs_every_combination(object_folder: Path, tmp_path: Path):
             ("stage=classifier", "classifier.root=objects", "classifier.weights=no.pt"),
             "classifier.weights=no.pt",
         ),
+        (
+            ("stage=backbone", "data=folder", "data.root=objects"),
+            "stage=backbone: a backbone of the kind SiftDoG",
+        ),
+        (
+            (*VIEWS, "data.root=objects", "contrastive.validation=0.2"),
+            "contrastive.validation=0.2: holds out 1 of 4 photos",
+        ),
+        ((*VIEWS, "data.root=objects", "contrastive.views.tilt=90"), "contrastive.views.tilt=90: give"),
         (("data=folder", "data.root=objects", "bits=16384", "hashing=itq"), "bits=16384"),
     ],
 )
@@ -189,6 +229,11 @@ def test_what_hashing_cannot_learn_from_ends_in_one_sentence(
         (("hashing=rbm_siamese", "fit.views=-1"), "fit.views=-1"),
         (("hashing=rbm_siamese", "hashing.layers=[32]", "hashing.margins=[1]"), "hashing.margins=[1] must"),
         (("hashing=itq", "trainer.devices=0"), "no trainer can be made"),
+        (("hashing=itq", "whitening=pca", "whitening.dim=40"), "whitening.dim=40 needs at least 41 vectors"),
+        (("hashing=itq", "whitening=views", "whitening.dim=120"), "120 is more than the 107 directions"),
+        (("hashing=pq",), "36 fit descriptors are too few for hashing=pq"),
+        (("hashing=rbm_triplet",), "36 fit photos are too few for hashing.neighbours=100"),
+        (("experiment=methods", "study.only=[itq,rbm_triplet]"), "too few for hashing.neighbours=100"),
     ],
 )
 def test_refusals_come_before_any_photo_is_described(overrides, named, object_folder: Path, tmp_path: Path):
@@ -240,7 +285,14 @@ def test_broken_photos_are_named(make_objects, tmp_path: Path):
         ("data.root=broken",),
         ("data.root=objects", "fit.root=broken"),
         ("data.root=objects", "fit.root=broken", *NETWORK, "backbone.weights=random"),
-        ("data.root=objects", "fit.root=broken", *NETWORK, "backbone.weights=random", "whitening=pca"),
+        (
+            "data.root=objects",
+            "fit.root=broken",
+            *NETWORK,
+            "backbone.weights=random",
+            "whitening=pca",
+            "whitening.dim=16",
+        ),
     ],
 )
 def test_only_broken_photos_to_fit_on(overrides, object_folder: Path, make_objects, tmp_path: Path):
@@ -390,4 +442,19 @@ def test_a_trained_classifier_serves_as_backbone(object_folder: Path, tmp_path: 
         "bits=16",
     )
     run("train.py", "data=folder", f"data.root={object_folder}", *backbone, "hydra.run.dir=r", cwd=tmp_path)
+    assert json.loads((tmp_path / "r" / "metrics.json").read_text())["descriptor"]["mAP"] > 0.1
+
+
+def test_a_backbone_trained_on_views_serves_as_backbone(object_folder: Path, tmp_path: Path):
+    options = {"validation": 0.2, "batch_size": 8, "epochs": 2, "steps": 1, "first_size": 32}
+    small = ("backbone.size=48", *(f"contrastive.{key}={value}" for key, value in options.items()))
+    photos = f"data.root={object_folder}"
+    run("train.py", *VIEWS, photos, *small, "hydra.run.dir=views", cwd=tmp_path)
+    with (tmp_path / "views" / "csv" / "metrics.csv").open(newline="") as file:
+        curves = list(csv.DictReader(file))
+    for column in ("backbone/loss", "backbone/contrast", "backbone/spreading", "backbone/mAP"):
+        assert len([line[column] for line in curves if line[column]]) == 2
+    weights = f"backbone.weights={tmp_path / 'views' / 'backbone.pt'}"
+    rest = (weights, "backbone.size=48", photos, "hashing=lsh", "bits=16", "hydra.run.dir=r")
+    run("train.py", *VIEWS[1:2], *VIEWS[3:], *rest, cwd=tmp_path)
     assert json.loads((tmp_path / "r" / "metrics.json").read_text())["descriptor"]["mAP"] > 0.1

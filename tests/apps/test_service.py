@@ -75,6 +75,31 @@ def test_a_photo_is_searched_as_by_the_collection(
     assert [m["id"] for m in weighted] == [m.id for m in again]
 
 
+def test_a_search_is_re_ranked(
+    client: httpx.Client, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("NIPHASH_DATA", str(tmp_path / "data"))
+    path = tmp_path / "photos" / "object01" / "view1.jpg"
+    expected = collection.search(path, k=4, box=Box(10, 10, 120, 120), rerank="geometric")
+    words = "k=4&box=10,10,120,120&rerank=geometric"
+    number = expected[0].id
+    for answer in (
+        client.post(f"/search?{words}", content=path.read_bytes()),
+        client.post(f"/search?{words}&id={number}"),
+    ):
+        matches = answer.raise_for_status().json()["matches"]
+        assert [match["id"] for match in matches] == [match.id for match in expected]
+        assert [match["score"] for match in matches] == [match.score for match in expected]
+        region = matches[0]["region"]
+        assert region == {"corners": expected[0].region, "width": 160, "height": 160}
+        assert np.abs(np.array(region["corners"]) - [[10, 10], [120, 10], [120, 120], [10, 120]]).max() < 2
+    plain = client.post(f"/search?k=4&id={number}").json()["matches"]
+    assert {match["score"] for match in plain} == {match["region"] for match in plain} == {None}
+    assert client.post(f"/search?id={number}&rerank=best").status_code == 422
+    scores = [m["score"] for m in client.post(f"/search?id={number}&rerank=float").json()["matches"]]
+    assert scores == sorted(scores, reverse=True)
+
+
 def test_a_search_never_returns_more_than_the_limit(collection: Collection):
     with served(collection, limits=Limits(matches=3)) as address:
         assert len(httpx.post(f"{address}/search?id=1&within=8").json()["matches"]) == 3

@@ -353,7 +353,7 @@ def test_another_model_is_refused(collection: Collection, model: Model):
 
 def test_a_missing_model_is_named_and_codes_are_still_there(collection: Collection):
     shutil.rmtree(collection.folder / "model")
-    with pytest.raises(InputError, match="model"):
+    with pytest.raises(InputError, match="the index has lost its model; copy"):
         Collection(collection.folder).search(real_photos()[0])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from niphash.collection.manifest import FORMAT, Entry, Manifest
+from niphash.collection.parts import make_folder
 from niphash.errors import InputError
 
 
@@ -189,3 +190,11 @@ def test_a_new_manifest_on_a_full_disk_is_named(tmp_path: Path):
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert not (tmp_path / "photos.sqlite").exists()
     Manifest.create(tmp_path / "photos.sqlite", {"bits": "64"}).check()
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    for name in ("photos.sqlite.part", "photos.sqlite.part-journal"):
+        (tmp_path / name).write_bytes(b"half of something")
+    make_folder(tmp_path)
+    Manifest.create(tmp_path / "photos.sqlite", {}).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["photos.sqlite"]

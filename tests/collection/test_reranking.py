@@ -1,5 +1,7 @@
 """Matches of a collection in the order of what the photos show."""
 
+import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from niphash.collection.contact_sheet import contact_sheet
 from niphash.collection.nearness import Reach
 from niphash.collection.reranking import Reranking
 from niphash.data.images import Box, ImageSet
+from niphash.errors import InputError
 from niphash.search.rerank import new_reranker
 
 #: In the photo that is asked with, so that the answer lies at a known place.
@@ -71,3 +74,39 @@ def test_reach_holds_after_re_ranking(collection: Collection, photos: Path):
     by_float = reranking(collection, "float")
     (answer,) = collection.answers(images, Reach(within=2), None, by_float)
     assert {match.id for match in answer.matches} == near
+
+
+def test_search_takes_a_re_ranking_by_name(collection: Collection, photos: Path):
+    path = photos / "object01" / "view0.jpg"
+    found = collection.search(path, k=4, box=BOX, rerank="geometric")
+    assert found[0].path == path
+    assert found[0].region is not None
+    assert collection.reranking("geometric") is collection.reranking("geometric")
+    with pytest.raises(InputError, match="rerank=best: choose one of none, float"):
+        collection.search(path, rerank="best")
+
+
+def test_features_go_with_their_photos(collection: Collection, photos: Path):
+    shutil.copy(photos / "object00" / "view0.jpg", photos / "twin.jpg")
+    collection.update([photos])
+    collection.search(photos / "object02" / "view0.jpg", rerank="geometric")
+
+    def kept() -> set[str]:
+        return {path.stem for path in (collection.folder / "features").rglob("*.safetensors")}
+
+    def content(name: str) -> str:
+        return hashlib.blake2b((photos / name).read_bytes(), digest_size=16).hexdigest()
+
+    everything = kept()
+    assert len(everything) == 12
+    numbers = {match.path.name: match.id for match in collection.search(photos / "twin.jpg", k=13)}
+    collection.remove([numbers["twin.jpg"]])
+    assert kept() == everything  # another photo has the same content
+    (photos / "twin.jpg").unlink()
+    first, changed = content("object00/view0.jpg"), content("object03/view2.jpg")
+    (photos / "object00" / "view0.jpg").unlink()
+    shutil.copy(photos / "object03" / "view1.jpg", photos / "object03" / "view2.jpg")
+    collection.update([photos], prune=True)
+    assert everything - kept() == {first, changed}
+    collection.remove(collection.manifest.ids())
+    assert kept() == set()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
 import niphash
-from niphash.apps.session import INPUT_ERROR, run_hydra
+from niphash.apps.session import INPUT_ERROR, run_hydra, user_errors
 from niphash.config import compose
 from niphash.errors import InputError
 from niphash.pipeline.run import assemble
@@ -23,7 +24,7 @@ def refusal(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytes
     """Return the sentence with which the training refuses its arguments before it is started."""
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        run_hydra(lambda: pytest.fail("started"))
+        run_hydra(lambda: pytest.fail("started"), "train")
     assert ended.value.code == INPUT_ERROR
     (line,) = capsys.readouterr().err.splitlines()
     return line
@@ -46,7 +47,7 @@ def test_a_home_folder_is_shown_as_the_shell_would_write_it(monkeypatch, capsys)
 
 def test_flags_may_stand_between_overrides(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "seed=0,1", "-m", "bits=32"])
-    run_hydra(lambda: None)
+    run_hydra(lambda: None, "train")
     assert sys.argv == ["train.py", "-m", "seed=0,1", "bits=32"]
 
 
@@ -91,3 +92,16 @@ def test_a_value_of_another_kind_is_named_with_its_option(override: str, tmp_pat
 def test_what_is_no_picture_is_refused_by_kind(photo: object):
     with pytest.raises(InputError, match="is no picture"):
         niphash.load(MODEL).hash(photo)
+
+
+def test_photos_within_our_own_limit_bring_no_warnings(recwarn):
+    with user_errors():
+        Image.new("L", (9600, 9600)).crop((0, 0, 9600, 9600))  # more pixels than Pillow warns of
+    assert not [warning for warning in recwarn if "exceeds limit" in str(warning.message)]
+
+
+def test_an_interrupted_command_says_how_to_go_on(capsys):
+    with pytest.raises(SystemExit) as ended, user_errors():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert "hydra" not in capsys.readouterr().err

@@ -64,7 +64,14 @@ def recall_at_4(distances: np.ndarray) -> float:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice not in ("none", "niphash")])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        pytest.param(choice, marks=[pytest.mark.slow] * (choice in ("rbm", "rbm_siamese", "rbm_triplet")))
+        for choice in CHOICES
+        if choice not in ("none", "niphash")
+    ],
+)
 def test_unseen_objects_are_found_again(choice, descriptors):
     """Fitted on 64 objects, tested on 16 others; guessing gives 0.25, the descriptor itself 3.9 of 4."""
     fit, test = descriptors[:256], descriptors[256:]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from niphash.config import compose
 from niphash.pipeline.run import assemble
@@ -38,3 +39,9 @@ def test_the_chosen_index_answers_as_the_exhaustive_ranking_does(measured, index
 )
 def test_no_index_is_asked_where_it_cannot_hold_the_codes(measured, overrides: list[str]):
     assert measured(*overrides)["index"] is None
+
+
+def test_a_blank_photo_that_is_query_and_database_image_counts_once(measured, make_objects):
+    folder = make_objects(6, 3)
+    Image.new("RGB", (200, 150), "grey").save(sorted(folder.rglob("*.jpg"))[4])
+    assert measured(f"data.root={folder}")["images"]["blank"] == 1

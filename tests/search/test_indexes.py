@@ -311,3 +311,24 @@ def test_a_million_codes(kind, bits):
     for query, row in zip(queries.view(np.uint64), reference.search(queries, 1000)[1], strict=True):
         at = np.bitwise_count(words ^ query).sum(axis=1)
         assert row.tolist() == np.lexsort((np.arange(len(at)), at))[:1000].tolist()
+
+
+@pytest.mark.parametrize("size", [1, 255, 257, 4096, 4097, 9000])
+@pytest.mark.parametrize("kind", ["clustered", "equal"])
+def test_many_queries_at_once_find_what_each_finds_alone(kind, size):
+    """From four queries on codes of 64 bits are compared by their 16-bit words, in parts of 4096."""
+    rng = np.random.default_rng(size)
+    codes = make_codes(kind, size, 64, rng)
+    queries = np.concatenate([flipped(codes[-3:], 0.05, rng), make_codes("uniform", 4, 64, rng)])
+    distances = np.bitwise_count(codes.view(np.uint64).T ^ queries.view(np.uint64)).astype(np.int32)  # [Q, N]
+    index = FlatIndex(64)
+    index.add(codes)
+    for k in (1, 10, min(size, 300)):
+        found, ids = index.search(queries, k)
+        expected = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        missing = k - expected.shape[1]
+        np.testing.assert_array_equal(ids[:, : k - missing], expected)
+        np.testing.assert_array_equal(
+            found[:, : k - missing], np.take_along_axis(distances, expected, axis=1)
+        )
+        assert (ids[:, k - missing :] == -1).all()

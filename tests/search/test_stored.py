@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from niphash.errors import InputError
 from niphash.search import FlatIndex, MultiIndex, StoredIndex, open_index
-from niphash.search.files import _digest_of, check_index
+from niphash.search.files import check_index, digest_of
 from tests.search.plain import flipped, make_codes
 
 WRITER = """
@@ -165,7 +165,7 @@ def test_hostile_files_are_refused_or_answered_without_a_crash(data, tmp_path_fa
             )
             parent[key] = data.draw(wrong)
         frame = {key: body.pop(key, None) for key in ("format", "version", "checksum")}
-        text = json.dumps(frame | body | {"checksum": _digest_of(body)})
+        text = json.dumps(frame | body | {"checksum": digest_of(body)})
         (folder / "index.json").write_text(text)
     else:  # arrays that lie
         file = data.draw(st.sampled_from(sorted((folder / "segments").rglob("*.bin"))))

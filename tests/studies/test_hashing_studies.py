@@ -206,7 +206,7 @@ def test_the_area_under_the_curve_counts_pairs_in_order():
 
 
 def test_the_codes_of_a_lower_layer_are_those_of_a_stack_that_ends_there(bench: HashingBench):
-    stack = ["hashing=rbm_stack", *QUICK, "hashing.regularize=all", "hashing.visible=binary"]
+    stack = ["hashing=rbm_stack", *QUICK, "hashing.regularize=all", "hashing.scaling=dimension"]
     lower = layer_reports(bench, bench.fit([*stack, "bits=16"]))[0]
     alone = bench.report(bench.fit([*stack, "bits=32"]))
     np.testing.assert_array_equal(lower.per_query["mAP"], alone.per_query["mAP"])
@@ -517,8 +517,8 @@ def test_layers_shrink_by_one_factor():
         ("depth", "study.depths=[0]", "from 1 on"),
         ("margins", "study.every=50", "a multiple of 100"),
         ("margins", "study.losses=[tripl]", "tripl is unknown; choose from dual, single, nonmatching"),
-        ("margins", "study.pairs=views", "views is unknown; choose from fit, objects"),
-        ("margins", "study.pairs=objects fit.pairs=some.csv", "leave out fit.pairs"),
+        ("margins", "study.pairs=views", "views is unknown; choose from fit, labels"),
+        ("margins", "study.pairs=labels fit.pairs=some.csv", "leave out fit.pairs"),
         ("margins", "study.depth=0", "study.depth=0"),
         ("margins", "hashing.layers=[33]", "give multiples of 8"),
         ("start", "study.random=none", "choose random or unit"),

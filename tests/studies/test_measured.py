@@ -94,7 +94,7 @@ def test_a_report_is_the_mean_of_naive_average_precisions(run):
 @pytest.mark.parametrize(
     ("dataset", "distractors", "name"),
     [
-        ("smvs-graphics", 0, ""),
+        ("smvs-graphics", 0, ""),  # raw photos are not those of the CDVS edition
         ("holidays", 0, "holidays"),
         ("holidays", 5, ""),
         ("holidays", 100_071, ""),

@@ -121,7 +121,7 @@ def test_model_checkpoints_lie_in_a_folder_of_their_stage(tmp_path):
         assert len(files) == 2
         assert all(re.fullmatch(r"epoch=\d-step=\d+\.ckpt", name) for name in files)
         kept = torch.load(tmp_path / stage / files[-1], weights_only=True)
-        assert kept["hyper_parameters"]["sizes"] == [32, 16, 8]
+        assert kept["hyper_parameters"]["sizes"] == [16, 16, 8]
     assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == [
         "layer1.ckpt",
         "layer2.ckpt",

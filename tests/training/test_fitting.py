@@ -163,7 +163,8 @@ def test_without_a_trainer_nothing_is_written(tmp_path, monkeypatch, capfd):
 def test_progress_names_the_layer_and_counts_its_steps(tmp_path, monkeypatch):
     seen: dict[str, int] = {}
 
-    def count(items, description, total):
+    def count(items, description, total, start):
+        assert start == 0
         seen[description] = 0
         for item in items:
             yield item
@@ -173,7 +174,7 @@ def test_progress_names_the_layer_and_counts_its_steps(tmp_path, monkeypatch):
     monkeypatch.setattr("niphash.training.callbacks.track", count)
     stack().fit(FitData(descriptors()), trainer=factory(tmp_path, callbacks=[StageProgress()]))
     assert list(seen) == ["train layer1", "train layer2"]
-    assert set(seen.values()) == {35}  # a step counts when the next one begins
+    assert set(seen.values()) == {36}
 
 
 def test_fingerprint_tells_descriptors_apart():

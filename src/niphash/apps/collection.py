@@ -8,37 +8,56 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from niphash.collection.answers import Answer, Match
 from niphash.collection.changes import Changes
+from niphash.collection.codes import HERE, Workers
 from niphash.collection.collection import Collection
 from niphash.collection.nearness import Reach
-from niphash.collection.parts import FORMER_MANIFEST, MANIFEST
+from niphash.collection.parts import FORMER_MANIFEST, MANIFEST, make_folder
+from niphash.collection.places import photos_below
+from niphash.collection.reranking import shared_store
 from niphash.data.images import Box, ImageSet
 from niphash.data.writing import write_whole
 from niphash.errors import InputError
-from niphash.model import load
+from niphash.model import Model, load
 from niphash.plain import printable
 from niphash.search.comparison import DistanceChoice
 
-#: Folder in a collection of the local features of its photos.
-FEATURES = "features"
 #: Of a photo, or of a list of names, on standard input.
 LARGEST_INPUT = 2**27
 
 
 def index(
-    photos: Sequence[str], out: str, model_folder: str | None, prune: bool, move: tuple[str, str] | None
+    photos: Sequence[str],
+    out: str,
+    model_folder: str | None,
+    prune: bool,
+    move: tuple[str, str] | None,
+    weights: str | None = None,
+    workers: Workers = HERE,
 ) -> None:
-    """Make an index of photo folders, or bring one up to what the folders hold now, and say what was done."""
+    """Make an index of photo folders, or bring one up to what the folders hold now, and say what was done.
+
+    Args:
+        photos: The folders.
+        out: Of the index.
+        model_folder: Of a trained model, the first time; ``None``: the recommended model.
+        prune: Remove photos that are gone.
+        move: A folder, and where it is now.
+        weights: State dict of the recommended model's network; ``None``: downloaded.
+        workers: Who holds the codes.
+
+    Raises:
+        InputError: something cannot be read, written or had.
+    """
     if not photos and move is None:
         raise InputError("niphash index: name the folders of photos")
-    with _made(out, model_folder) as collection:
+    with _made(out, model_folder, photos, weights, workers) as collection:
         if move is not None:
             print(f"{collection.move(*move)} photos of {move[0]} are in {move[1]} now")
         if photos:
-            changes = collection.update(photos, prune, _store(collection))
+            changes = collection.update(photos, prune, shared_store(collection.model.describer))
             _print_changes(collection, changes, photos)
 
 
@@ -52,6 +71,7 @@ def info(folder: str) -> None:
         print(f"codes     {manifest.coded()} of {collection.bits} bits")
         print(f"model     {type(model.describer).__name__} ({model.describer.dim} dimensions), "
               f"{type(model.hasher).__name__}")  # fmt: skip
+        print(f"fitted    {_fitted_on(model)}")
         print(f"size      {size} bytes")
         print(f"made      {_when(manifest.fact('made'))}")
         print(f"changed   {_when(manifest.fact('changed'))}")
@@ -78,6 +98,7 @@ def search(
     form: str,
     sheet: str | None,
     rerank: str = "none",
+    workers: Workers = HERE,
 ) -> None:
     """Print for each photo those of the collection that look like it, nearest first.
 
@@ -91,6 +112,7 @@ def search(
         form: ``table``, ``json`` or ``csv``.
         sheet: A picture of the results to write.
         rerank: How the first results are ordered anew, a name of ``conf/rerank``.
+        workers: Who holds the codes.
 
     Raises:
         InputError: no photo could be read, or an option means nothing.
@@ -99,10 +121,10 @@ def search(
     reach.check()
     if sheet is not None:
         _check_writable(sheet)
-    with Collection(folder) as collection, tempfile.TemporaryDirectory() as scratch:
+    with Collection(folder, workers) as collection, tempfile.TemporaryDirectory() as scratch:
         queries = _queries(photos, Path(scratch))
         answers = []
-        found = collection.answers(queries, reach, box, _reranking(collection, rerank))
+        found = collection.answers(queries, reach, box, collection.reranking(rerank))
         for answer in _WRITERS[form](found, len(queries)):
             if answer.problem is not None and (answer.readable or len(queries) > 1):
                 print(f"{'note' if answer.readable else 'skipped'}: {_sentence(answer)}", file=sys.stderr)
@@ -138,38 +160,58 @@ def duplicates(folder: str, within: int, form: str, html: str | None) -> None:
     print(f"{len(groups)} groups of {photos} photos within {within} bits (=: the same file as the first)")
 
 
-def _made(out: str, model_folder: str | None) -> Collection:
+def _made(
+    out: str, model_folder: str | None, photos: Sequence[str], weights: str | None, workers: Workers
+) -> Collection:
     """Return the collection, made with a model where it is new."""
+    if model_folder is not None and weights is not None:
+        raise InputError(f"--weights={weights}: is for the recommended model; leave it or --model away")
     exists = any((Path(out) / name).exists() for name in (MANIFEST, FORMER_MANIFEST))
-    if not exists and model_folder is None:
-        raise InputError(f"{out}: no index yet; name the model that makes it with --model <folder>")
-    model = None if model_folder is None else load(model_folder)
-    if not exists and model is not None:
-        return Collection.create(out, model)
-    collection = Collection(out)
-    if model is not None:
-        collection.check_model(model)
-    return collection
+    if exists:
+        if weights is not None:
+            print(f"note: {out} has its model, so --weights is not looked at", file=sys.stderr)
+        collection = Collection(out, workers)
+        if model_folder is not None:
+            collection.check_model(load(model_folder))
+        return collection
+    if model_folder is not None:
+        return Collection.create(out, load(model_folder), workers)
+    if not photos:
+        raise InputError(f"{out}: no index yet; name the folders of photos to make it of")
+    if Path(out).exists():
+        make_folder(Path(out))  # one that holds something else is refused before any work
+    return Collection.create(out, _recommended(out, photos, weights), workers)
 
 
-def _reranking(collection: Collection, name: str) -> Any:
-    """Return how matches are ordered anew; features of photos are kept beside the index."""
-    from niphash.collection.reranking import Reranking
-    from niphash.search.rerank import new_reranker
+def _recommended(out: str, photos: Sequence[str], weights: str | None) -> Model:
+    """Return the recommended model, fitted on these photos, and say so."""
+    try:
+        from niphash.pipeline.recommended import FEWEST_PHOTOS, fit_recommended
+    except ModuleNotFoundError as error:  # an installation that is made for searching alone
+        raise InputError(
+            f"no --model, and to fit one needs {error.name}; pip install niphash, or name a trained model"
+        ) from error
 
-    reranker = new_reranker(name, collection.folder / FEATURES)
-    if reranker is None:
-        return None
-    store = _store(collection) if reranker.needs_descriptors else None
-    return Reranking(reranker, collection.model.describer, store)
+    places = photos_below(photos, [], Path(out).resolve()).places
+    images = ImageSet(tuple(str(place.path) for place in places), tuple(place.path for place in places))
+    model, count = fit_recommended(images, weights)
+    network = model.config["descriptor"]["backbone"]["name"]
+    if count:
+        print(f"no --model: the recommended one, {network}, hashing fitted on {count} of these photos")
+    else:
+        print(
+            f"no --model: the recommended one, {network}, with random hyperplanes, since fewer than "
+            f"{FEWEST_PHOTOS} photos are too few to fit hashing on; make the index anew when there are more"
+        )
+    return model
 
 
-def _store(collection: Collection) -> Any:
-    """Return the store of described photos that all runs share."""
-    from niphash.config import compose
-    from niphash.descriptors.store.store import DescriptorStore
-
-    return DescriptorStore.of(collection.model.describer, Path(compose().paths.data_dir) / "descriptors")
+def _fitted_on(model: Model) -> str:
+    """Return what the record says of the fit set; the record may be anyone's."""
+    fit_set = model.record.get("fit_set")
+    if not isinstance(fit_set, dict) or not isinstance(fit_set.get("source"), str):
+        return "not known on what"
+    return f"on {printable(fit_set['source'])} ({len(model.fit_checksums)} photos)"
 
 
 def _print_changes(collection: Collection, changes: Changes, photos: Sequence[str]) -> None:
@@ -232,11 +274,12 @@ def _write_table(answers: Iterable[Answer], count: int) -> Iterator[Answer]:
                 print(printable(answer.query))
             if answer.matches:
                 score = "  score" if answer.matches[0].score is not None else ""
-                print(f"  bits        id    photo (=: the query itself){score}")
+                share = "  same" if answer.matches[0].probability is not None else ""
+                print(f"  bits{share}        id    photo (=: the query itself){score}")
             for match in answer.matches:
                 at = f"{match.distance:6d}" if isinstance(match.distance, int) else f"{match.distance:6.2f}"
                 name = f"{'=' if match.itself else ' '} {printable(str(match.path))}"
-                print(f"{at}  {match.id:8d}  {name}{_score(match)}")
+                print(f"{at}{_share(match)}  {match.id:8d}  {name}{_score(match)}")
             if not answer.matches:
                 print("nothing within reach")
         yield answer
@@ -254,12 +297,14 @@ def _write_json(answers: Iterable[Answer], count: int) -> Iterator[Answer]:
 def _write_csv(answers: Iterable[Answer], count: int) -> Iterator[Answer]:
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]  # file names as they are
     rows = csv.writer(sys.stdout, lineterminator="\n")
-    rows.writerow(["query", "rank", "id", "distance", "itself", "path", "problem"])
+    rows.writerow(["query", "rank", "id", "distance", "itself", "score", "path", "problem"])
     for answer in answers:
         if answer.problem is not None:
-            rows.writerow([answer.query, "", "", "", "", "", answer.problem])
+            rows.writerow([answer.query, "", "", "", "", "", "", answer.problem])
         for rank, match in enumerate(answer.matches, start=1):
-            rows.writerow([answer.query, rank, match.id, match.distance, int(match.itself), match.path, ""])
+            score = "" if match.score is None else match.score
+            found = [rank, match.id, match.distance, int(match.itself), score, match.path]
+            rows.writerow([answer.query, *found, ""])
         yield answer
 
 
@@ -282,6 +327,14 @@ def _check_writable(path: str) -> None:
     target = Path(path)
     if target.is_dir() or not target.absolute().parent.is_dir():
         raise InputError(f"{path}: cannot be written; name a file in a folder that exists")
+
+
+def _share(match: Match) -> str:
+    """Return how likely the match shows the same thing, in percent and six places."""
+    if match.probability is None:
+        return ""
+    share = 100 * match.probability
+    return f"{'<1' if share < 1 else '>99' if share > 99 else round(share):>5}%"
 
 
 def _score(match: Match) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from niphash.config import compose, conf_dir
+from niphash.errors import InputError
 from niphash.pipeline.catalogue import catalogue, prepare, verify
 from niphash.plain import printable
 
@@ -12,17 +13,54 @@ def data_dir() -> Path:
     return Path(compose().paths.data_dir)
 
 
-def list_data() -> None:
-    """Print every data set: images, size on disk, whether it is here, licence, citation."""
-    from rich.console import Console
-    from rich.table import Table
+#: Of a line of ``niphash data list``, in characters.
+WIDTH = 80
 
-    table = Table("name", "group", "images", "on disk", "here", "licence", "citation")
-    for row in catalogue(conf_dir(), data_dir()):
+
+def list_data() -> None:
+    """Print every data set on one line: images, size on disk, whether it is here, licence."""
+    rows = catalogue(conf_dir(), data_dir())
+    cells = [("name", "group", "images", "on disk", "here", "licence")]
+    for row in rows:
         images = "" if row.images is None else str(row.images)
         here = "yes" if row.present else "no"
-        table.add_row(row.name, row.group, images, _size(row.bytes_on_disk), here, row.licence, row.citation)
-    Console(soft_wrap=True).print(table)
+        cells.append((row.name, row.group, images, _size(row.bytes_on_disk), here, row.licence))
+    widths = [max(len(line[column]) for line in cells) for column in range(5)]
+    for line in cells:
+        aligned = (
+            f"{cell:{'>' if number in (2, 3) else '<'}{widths[number]}}"
+            for number, cell in enumerate(line[:5])
+        )
+        print(shorten("  ".join([*aligned, line[5]]), WIDTH))
+    print("niphash data show <name> says where one comes from and how it is cited")
+
+
+def show_data(name: str) -> None:
+    """Print all that is known of a data set: folder, images, size on disk, licence, citation.
+
+    Raises:
+        InputError: no such data set.
+    """
+    rows = catalogue(conf_dir(), data_dir())
+    found = [row for row in rows if row.name == name]  # folder is a data set and one of distractors
+    if not found:
+        raise InputError(
+            f"{name}: no such data set; there are {', '.join(dict.fromkeys(r.name for r in rows))}"
+        )
+    for row in found:
+        facts = {
+            "name": row.name,
+            "option": f"{row.group}={row.name}",
+            "folder": f"named by {row.group}.root" if row.root is None else str(row.root),
+            "here": "yes" if row.present else "no",
+            "images": "" if row.images is None else str(row.images),
+            "on disk": _size(row.bytes_on_disk),
+            "licence": row.licence,
+            "citation": row.citation,
+        }
+        for fact, text in facts.items():
+            if text:
+                print(f"{fact + ':':10}{printable(text)}")
 
 
 def prepare_data(name: str, root: str | None) -> None:
@@ -45,6 +83,12 @@ def verify_data(name: str, root: str | None) -> None:
 
 def _path(root: str | None) -> Path | None:
     return None if root is None else Path(root)
+
+
+def shorten(text: str, width: int) -> str:
+    """Return ``text`` on at most ``width`` characters, an ellipsis for what is left out."""
+    text = printable(text).rstrip()
+    return text if len(text) <= width else f"{text[: width - 1].rstrip()}…"
 
 
 def _size(count: int) -> str:

@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from niphash.apps.session import check_data_choice, choices, run_folder, run_hydra, user_errors
+from niphash.apps.session import check_data_choice, choices, job_errors, run_folder, run_hydra
 from niphash.config import conf_dir
 from niphash.errors import InputError
 
@@ -11,7 +11,7 @@ from niphash.errors import InputError
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="evaluate")
 def program(cfg: DictConfig) -> None:
     """Evaluate ``model=``, ``ranking=`` or ``compare=``."""
-    with user_errors():
+    with job_errors():
         check_data_choice()
         from niphash.model import load
         from niphash.pipeline import evaluating
@@ -32,7 +32,7 @@ def program(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Run the program with the overrides of the command line."""
-    run_hydra(program)
+    run_hydra(program, "evaluate")
 
 
 if __name__ == "__main__":

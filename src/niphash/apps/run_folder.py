@@ -8,7 +8,7 @@ from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from niphash.apps.session import user_errors
+from niphash.apps.session import INPUT_ERROR, user_errors
 from niphash.data.writing import check_folder
 from niphash.errors import InputError, writing
 from niphash.parallel import process_rank
@@ -42,6 +42,10 @@ class RunFolder(Callback):
     def __init__(self) -> None:
         self._lock: FileLock | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return a state without the lock: processes of a launcher are sent callbacks and claim nothing."""
+        return {"_lock": None}
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim ``hydra.run.dir``; exit with a sentence where another run has it."""
         self._claim(config.hydra.run.dir)
@@ -56,11 +60,18 @@ class RunFolder(Callback):
                 file=sys.stderr,
             )
 
-    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Give the folder back."""
-        self._release()
-
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print and write the table of the sweep; exit status 2 where a run of it failed."""
+        self._release()
+        if process_rank() == 0:
+            from niphash.pipeline.sweeps import report_sweep
+
+            with user_errors():
+                failed = report_sweep(Path(config.hydra.sweep.dir), str(config.get("objective", "mAP")))
+            if failed:
+                raise SystemExit(INPUT_ERROR)
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Give the folder back."""
         self._release()
 

@@ -15,6 +15,7 @@ class Match(NamedTuple):
         itself: Whether its content is the query's, byte by byte.
         score: Of the re-ranking, ``None`` where there is none.
         region: The query's outline in the photo, four corners in pixels, where the re-ranking found it.
+        probability: That both show the same thing, by their distance, where the model knows.
     """
 
     id: int
@@ -23,6 +24,7 @@ class Match(NamedTuple):
     itself: bool = False
     score: float | None = None
     region: list[list[float]] | None = None
+    probability: float | None = None
 
 
 #: Said of a photo that matches nothing.

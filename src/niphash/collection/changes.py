@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,9 +18,11 @@ from niphash.collection.places import Place, Scope
 from niphash.data.images import ImageSet, UnreadableImage
 from niphash.data.survey import Survey
 from niphash.descriptors.describer import DescribeReport, Skipped
+from niphash.errors import writing
 from niphash.model import Model
 from niphash.progress import track
 from niphash.search.index import Index
+from niphash.search.rerank.feature_store import remove_features
 
 if TYPE_CHECKING:
     from niphash.descriptors.store.store import DescriptorStore
@@ -80,6 +83,7 @@ class Update:
         model: Describes and hashes.
         store: Where described photos are looked up and kept.
         changes: What is done is entered there.
+        features: Folder of the local features that are kept of photos.
     """
 
     def __init__(
@@ -89,9 +93,10 @@ class Update:
         model: Model,
         store: "DescriptorStore | None",
         changes: Changes,
+        features: Path,
     ) -> None:
         self.manifest, self.codes, self.model, self.store = manifest, codes, model, store
-        self.changes = changes
+        self.changes, self.features = changes, features
         self._seen: set[int] = set()
         self._pending: list[_Pending] = []
         self._noted: list[Entry] = []
@@ -115,7 +120,7 @@ class Update:
         held = {n for s in scopes for n, _ in self.manifest.under(numbers[s.root], s.prefix)}
         gone = sorted(held - self._seen)
         if prune:
-            forget(self.manifest, self.codes, list(self.manifest.entries(gone).values()))
+            forget(self.manifest, self.codes, list(self.manifest.entries(gone).values()), self.features)
         (self.changes.removed if prune else self.changes.gone).extend(gone)
 
     def _look_at(self, place: Place, root: int) -> None:
@@ -155,6 +160,7 @@ class Update:
             )
             self.manifest.note(self._noted)
         _remove_codes(self.codes, [entry.id for entry in former if entry.coded])
+        _forget_features(self.manifest, former, self.features)
         for number, photo in zip(ids.tolist(), photos, strict=True):
             (self.changes.added if photo.former is None else self.changes.changed).append(number)
             self._seen.add(number)
@@ -196,12 +202,21 @@ def content_checksum(place: Place) -> bytes:
     return bytes.fromhex(ImageSet((str(place.path),), (place.path,)).checksum(0))
 
 
-def forget(manifest: Manifest, codes: Index, entries: Sequence[Entry]) -> None:
-    """Remove photos: name first, then code."""
+def forget(manifest: Manifest, codes: Index, entries: Sequence[Entry], features: Path) -> None:
+    """Remove photos: name first, then code, then the local features that are kept of them."""
     if entries:
         with manifest.transaction():
             manifest.delete(entries)
         _remove_codes(codes, [entry.id for entry in entries if entry.coded])
+        _forget_features(manifest, entries, features)
+
+
+def _forget_features(manifest: Manifest, entries: Sequence[Entry], features: Path) -> None:
+    """Delete the features of photos that were removed; another photo of the same content keeps them."""
+    checksums = {entry.checksum for entry in entries}
+    checksums -= {entry.checksum for entry in manifest.entries_of(checksums)}
+    with writing(features, "delete it; it is computed again where it is needed"):
+        remove_features(features, [checksum.hex() for checksum in checksums])
 
 
 def reconcile(manifest: Manifest, codes: Index) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 
 from niphash.collection.answers import BLANK, Answer, Match
 from niphash.collection.changes import Changes, Update, forget, reconcile
-from niphash.collection.codes import create_codes, open_codes, writable_codes
+from niphash.collection.codes import HERE, Workers, create_codes, open_codes, writable_codes
 from niphash.collection.manifest import REMEDY, Entry, Manifest
 from niphash.collection.nearness import Near, Reach, near_codes, near_descriptors
 from niphash.collection.parts import (
     CODES,
+    FEATURES,
     FORMER_MANIFEST,
     MANIFEST,
     MODEL,
@@ -29,11 +30,12 @@ from niphash.collection.parts import (
     writer_lock,
 )
 from niphash.collection.places import Finds, Place, photos_below, place
-from niphash.collection.reranking import Reranking
+from niphash.collection.reranking import Reranking, new_reranking
 from niphash.data.images import Box, ImageSet, UnreadableImage, as_image_set
 from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
-from niphash.model import RECORD, Model, load
+from niphash.evaluation.calibration import Calibration, usual_prior
+from niphash.model import CONFIG, RECORD, Model, load
 from niphash.progress import track
 from niphash.search.comparison import DistanceChoice, choose_distance
 from niphash.search.index import Index
@@ -56,13 +58,14 @@ class Collection:
 
     Args:
         folder: Made by :meth:`create` or ``niphash index``.
+        workers: Who holds the codes.
 
     Raises:
         InputError: it is no collection, or a damaged one, or of a newer format.
     """
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, workers: Workers = HERE) -> None:
+        self.folder, self._workers = Path(folder), workers
         if (self.folder / FORMER_MANIFEST).is_file() and not (self.folder / MANIFEST).exists():
             raise InputError(f"{folder}: an index of an earlier niphash; make it again with niphash index")
         self.manifest = Manifest(self.folder / MANIFEST)
@@ -71,9 +74,10 @@ class Collection:
         self._model: Model | None = None
         self._codes: Index | None = None
         self._roots: dict[int, Path] | None = None
+        self._rerankings: dict[str, Reranking | None] = {}
 
     @classmethod
-    def create(cls, folder: Path | str, model: Model) -> "Collection":
+    def create(cls, folder: Path | str, model: Model, workers: Workers = HERE) -> "Collection":
         """Make an empty collection with a copy of ``model``, and open it.
 
         Raises:
@@ -85,14 +89,18 @@ class Collection:
         make_folder(folder)
         with writer_lock(folder):
             if not (folder / MANIFEST).exists():
-                create_codes(folder / CODES, model.bits)
+                create_codes(folder / CODES, model.bits, workers)
                 made = str(int(time.time()))
                 facts = {"bits": str(model.bits), **copy_model(model, folder), "made": made}
                 Manifest.create(folder / MANIFEST, {**facts, "changed": made}).close()
-        return cls(folder)
+        return cls(folder, workers)
 
     def close(self) -> None:
-        """Release the files."""
+        """Release the files, and the workers."""
+        with self._opening:
+            if self._codes is not None:
+                self._codes.close()
+                self._codes = None
         self.manifest.close()
 
     def __enter__(self) -> "Collection":
@@ -113,6 +121,8 @@ class Collection:
         """
         with self._opening:
             if self._model is None:
+                if not (self.folder / MODEL / CONFIG).is_file():
+                    raise InputError(f"{self.folder / MODEL}: the index has lost its model; {REMEDY}")
                 model = load(self.folder / MODEL)
                 if digests(self.folder / MODEL)["model"] != self.manifest.fact("model"):
                     raise InputError(f"{self.folder / MODEL}: not the model that made this index; {REMEDY}")
@@ -132,7 +142,7 @@ class Collection:
         with self._opening:
             if self.manifest.changed() or self._codes is None:
                 self._roots = None
-                self._codes = open_codes(self.folder / CODES, self.bits)
+                self._codes = open_codes(self.folder / CODES, self.bits, self._workers)
             return self._codes
 
     @property
@@ -186,6 +196,7 @@ class Collection:
         within: float | None = None,
         distance: DistanceChoice = "auto",
         box: Box | None = None,
+        rerank: str = "none",
     ) -> list[Match]:
         """Return the photos that look like ``photo``, nearest first, equal distances by id.
 
@@ -195,18 +206,30 @@ class Collection:
             within: Only those not farther than this many bits.
             distance: Between codes, see :func:`niphash.search.comparison.choose_distance`.
             box: Ask with this part of the photo.
+            rerank: How the first results are ordered anew, a name of ``conf/rerank``.
 
         Raises:
             InputError: the photo cannot be read, has no local descriptor, or an option means nothing.
         """
         reach = Reach(k, within, distance)
         if isinstance(photo, int | np.integer) and not isinstance(photo, bool):
-            answer = self.answer_for(int(photo), reach, box)
+            answer = self.answer_for(int(photo), reach, box, self.reranking(rerank))
         else:
-            (answer,) = self.answers(as_image_set(photo), reach, box)
+            (answer,) = self.answers(as_image_set(photo), reach, box, self.reranking(rerank))
         if answer.problem is not None:
             raise InputError(f"{answer.query}: {answer.problem}")
         return list(answer.matches)
+
+    def reranking(self, name: str) -> Reranking | None:
+        """Return a re-ranking by its name in ``conf/rerank``, ``None`` for ``none``; made at first use.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        with self._opening:
+            if name not in self._rerankings:
+                self._rerankings[name] = new_reranking(name, self.folder / FEATURES, self.model.describer)
+            return self._rerankings[name]
 
     def answers(
         self, images: ImageSet, reach: Reach, box: Box | None = None, reranking: Reranking | None = None
@@ -254,7 +277,7 @@ class Collection:
         if not entry.coded:
             return Answer(str(path), problem=BLANK)
         (near,) = near_codes(self.codes, self.codes.get(np.array([number])), reach, self._extra())
-        return Answer(str(path), self._matches(near, entry.checksum, reach.most))
+        return Answer(str(path), self._matches(near, entry.checksum, reach.most, reach.distance))
 
     def add(self, paths: Any, store: "DescriptorStore | None" = None) -> Changes:
         """Add photos, files or folders; those that are held are looked at again and nothing is removed.
@@ -326,7 +349,7 @@ class Collection:
                 raise InputError(f"{home}: cannot be written ({error.strerror})") from error
             changes = Changes()
             here = Place(Path(UPLOADS), os.fsencode(kept.name), kept)
-            Update(manifest, codes, self.model, None, changes).run([here], [], False)
+            Update(manifest, codes, self.model, None, changes, self.folder / FEATURES).run([here], [], False)
         if changes.skipped:
             kept.unlink(missing_ok=True)
             raise UnreadableImage("the photo", changes.skipped[0].reason)
@@ -344,7 +367,7 @@ class Collection:
             if missing := [number for number in numbers if number not in entries]:
                 raise InputError(f"photo {missing[0]} is not in {self.folder}; niphash search names the ids")
             kept = [path for entry in entries.values() if self.keeps(path := self.location(entry))]
-            forget(manifest, codes, list(entries.values()))
+            forget(manifest, codes, list(entries.values()), self.folder / FEATURES)
             for path in kept:
                 path.unlink(missing_ok=True)
 
@@ -407,7 +430,8 @@ class Collection:
     def _update(self, finds: Finds, prune: bool, store: "DescriptorStore | None") -> Changes:
         changes = Changes(surveys=finds.surveys)
         with self._writing() as (manifest, codes):
-            Update(manifest, codes, self.model, store, changes).run(finds.places, finds.scopes, prune)
+            update = Update(manifest, codes, self.model, store, changes, self.folder / FEATURES)
+            update.run(finds.places, finds.scopes, prune)
         return changes
 
     @contextmanager
@@ -416,7 +440,7 @@ class Collection:
         with self._changing, writer_lock(self.folder):
             manifest = Manifest(self.folder / MANIFEST, write=True)
             try:
-                with writable_codes(self.folder / CODES, self.bits) as codes:
+                with writable_codes(self.folder / CODES, self.bits, self._workers) as codes:
                     reconcile(manifest, codes)
                     yield manifest, codes
             finally:
@@ -442,12 +466,14 @@ class Collection:
             if isinstance(found, str):
                 yield Answer(images.ids[row], problem=found, readable=found == BLANK)
             else:
-                matches = self._matches(next(near), _checksum(images, row), wanted.most)
+                matches = self._matches(next(near), _checksum(images, row), wanted.most, reach.distance)
                 if reranking is not None:
                     matches = reranking.order(images.subset([row]), found, matches)[: reach.most]
                 yield Answer(images.ids[row], matches)
 
-    def _matches(self, near: Near, checksum: bytes | None, most: int | None) -> tuple[Match, ...]:
+    def _matches(
+        self, near: Near, checksum: bytes | None, most: int | None, distance: DistanceChoice
+    ) -> tuple[Match, ...]:
         """Return what was found, with names; codes of no photo (left by a kill) are no matches.
 
         Raises:
@@ -457,11 +483,31 @@ class Collection:
         if len(set(near.ids.tolist()) - entries.keys()) > self._extra():
             raise InputError(f"{self.manifest.path}: damaged, it has lost photos; {REMEDY}")
         pairs = zip(near.distances.tolist(), near.ids.tolist(), strict=True)
-        held = [(distance, entries[number]) for distance, number in pairs if number in entries]
+        held = [(bits, entries[number]) for bits, number in pairs if number in entries][:most]
+        known = self.calibration(distance)
+        distances = np.array([bits for bits, _ in held])
+        likely = [None] * len(held) if known is None else known.probability(distances).tolist()
         return tuple(
-            Match(entry.id, self.location(entry), distance, entry.checksum == checksum)
-            for distance, entry in held[:most]
+            Match(
+                entry.id,
+                self.location(entry),
+                bits,
+                entry.checksum == checksum,
+                probability=None if share is None else float(f"{share:.3g}"),
+            )
+            for (bits, entry), share in zip(held, likely, strict=True)
         )
+
+    def calibration(self, distance: DistanceChoice = "auto") -> Calibration | None:
+        """Return how likely a photo of this collection shows what a query shows, at each distance.
+
+        One photo of the collection is expected to; ``None`` where the model has learned nothing of it.
+
+        Raises:
+            InputError: the codes know no such distance, or the model's record is damaged.
+        """
+        known = self.model.calibration(choose_distance(self.model.hasher, distance))
+        return None if known is None else known.with_prior(usual_prior(len(self)))
 
     def _extra(self) -> int:
         """Return how many codes are of no photo: they may be among the nearest."""

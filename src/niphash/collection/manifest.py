@@ -94,7 +94,8 @@ class Manifest:
         """
         part = path.with_name(f"{path.name}.part")
         try:
-            part.unlink(missing_ok=True)
+            for left in (part, part.with_name(f"{part.name}-journal")):  # by a process that was killed
+                left.unlink(missing_ok=True)
             cls._write_empty(part, facts)
             part.rename(path)
         except (OSError, sqlite3.Error) as error:

@@ -13,7 +13,9 @@ from niphash.errors import InputError
 from niphash.model import CONFIG, DESCRIBER, FIT_SET, HASHER, RECORD, Model
 
 MANIFEST, CODES, MODEL, UPLOADS, LOCK = "photos.sqlite", "codes", "model", "uploads", "lock"
-_PARTS = (MANIFEST, CODES, MODEL, UPLOADS, LOCK)
+#: Local features of the photos, which geometric re-ranking keeps.
+FEATURES = "features"
+_PARTS = (MANIFEST, CODES, MODEL, UPLOADS, FEATURES, LOCK)
 #: Of a photo index of earlier versions.
 FORMER_MANIFEST = "photos.json"
 
@@ -24,7 +26,7 @@ def make_folder(folder: Path) -> None:
     Raises:
         InputError: it holds other files, or cannot be written.
     """
-    ours = {*_PARTS, f"{MANIFEST}.part", f"{MODEL}.part"}
+    ours = {*_PARTS, f"{MANIFEST}.part", f"{MANIFEST}.part-journal", f"{MODEL}.part"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         foreign = sorted({path.name for path in folder.iterdir()} - ours)

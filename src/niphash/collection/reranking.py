@@ -1,19 +1,19 @@
 """Re-ranking inside a collection: what was found by codes, ordered by what the photos themselves show."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
 from niphash.collection.answers import Match
 from niphash.collection.nearness import Reach
+from niphash.config import compose
 from niphash.data.images import ImageSet
 from niphash.descriptors.describer import Describer, DescribeReport
-from niphash.descriptors.store.store import describe_once
+from niphash.descriptors.store.store import DescriptorStore, describe_once
+from niphash.search.rerank import new_reranker
 from niphash.search.rerank.reranker import DescribedPhotos, Reranker
-
-if TYPE_CHECKING:
-    from niphash.descriptors.store.store import DescriptorStore
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Reranking:
 
     reranker: Reranker
     describer: Describer
-    store: "DescriptorStore | None" = None
+    store: DescriptorStore | None = None
+    _one_writer: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def candidates(self, reach: Reach) -> Reach:
         """Return the reach of the search before: as many matches as are looked at."""
@@ -66,4 +67,28 @@ class Reranking:
         report = DescribeReport()  # unreadable photos have rows of NaN and go behind
         if self.store is None:
             return self.describer.describe(looked_at, report)
-        return describe_once(self.describer, looked_at, self.store, report)
+        with self._one_writer:
+            return describe_once(self.describer, looked_at, self.store, report)
+
+
+def new_reranking(name: str, features: Path, describer: Describer) -> Reranking | None:
+    """Return a re-ranking with its default options; ``None`` for ``none``.
+
+    Args:
+        name: As in ``conf/rerank``.
+        features: Folder where local features of photos are kept.
+        describer: Of the collection's model.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    reranker = new_reranker(name, features)
+    if reranker is None:
+        return None
+    store = shared_store(describer) if reranker.needs_descriptors else None
+    return Reranking(reranker, describer, store)
+
+
+def shared_store(describer: Describer) -> DescriptorStore:
+    """Return the store of described photos that all runs share."""
+    return DescriptorStore.of(describer, Path(compose().paths.data_dir) / "descriptors")

@@ -19,5 +19,6 @@ __getattr__, __all__ = exports(
         "sets.smvs": ("StanfordMobileData",),  # Stanford Mobile Visual Search
         "sets.distractors": ("DistractorSet", "add_distractors", "with_distractors"),  # up to a million
         "pictures.views": ("RandomView", "RotatedDisc", "Scaled", "Composed"),  # a photo seen otherwise
+        "pictures.strong_views": ("StrongView",),  # what a backbone learns from
     },
 )

@@ -12,6 +12,7 @@ _CONTRACTS = {
     "network.pooling": ("Pooling",),  # a map to a vector
     "store.store": ("DescriptorStore", "StoredDescriptors"),  # descriptors on disk
     "classifier.classifier_training": ("train_classifier",),  # a backbone from class folders
+    "contrastive.contrastive_training": ("train_backbone",),  # a backbone from photos without labels
 }
 _PARTS = {
     "assembly": ("single", "fusion"),  # a describer out of backbone, pooling and stages

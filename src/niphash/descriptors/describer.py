@@ -99,6 +99,16 @@ class Describer(ABC):
     def fingerprint(self) -> str:
         """32 hexadecimal digits over everything that determines the output, fitted parameters included."""
 
+    def check(self, count: int) -> None:  # noqa: B027 - nothing to refuse is a fair answer
+        """Refuse what :meth:`fit` could not do, before any photo is described.
+
+        Args:
+            count: Number of fit photos.
+
+        Raises:
+            InputError: more components than photos, ...
+        """
+
     @abstractmethod
     def fit(self, images: ImageSet) -> None:
         """Fit what there is to fit (PCA, Gaussian mixture, whitening) on photos without labels."""

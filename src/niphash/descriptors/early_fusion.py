@@ -38,6 +38,11 @@ class Fusion(ComposedDescriber):
         parts = [self.first.fingerprint, self.second.fingerprint]
         return fingerprint({"fusion": parts, "alpha": self.alpha}, {}, ())
 
+    def check(self, count: int) -> None:
+        """See :meth:`Describer.check`."""
+        self.first.check(count)
+        self.second.check(count)
+
     def fit(self, images: ImageSet) -> None:
         """Fit both describers."""
         self.first.fit(images)

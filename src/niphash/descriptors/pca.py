@@ -31,12 +31,7 @@ def fit_pca(x: np.ndarray, dim: int, option: str) -> Principal:
     """
     from sklearn.decomposition import PCA
 
-    if not 0 < dim <= x.shape[1]:
-        raise InputError(f"{option}={dim}: give 1 to {x.shape[1]}, the components of what is reduced")
-    if dim > len(x) - 1:
-        raise InputError(
-            f"{option}={dim} needs at least {dim + 1} vectors to fit on, but the fit set gave {len(x)}"
-        )
+    check_pca(dim, x.shape[1], len(x), option)
     pca = PCA(dim, svd_solver="covariance_eigh" if len(x) > x.shape[1] else "full").fit(x)
     return Principal(
         *(
@@ -44,6 +39,20 @@ def fit_pca(x: np.ndarray, dim: int, option: str) -> Principal:
             for a in (pca.mean_, pca.components_, pca.explained_variance_)
         )
     )
+
+
+def check_pca(dim: int, components: int, count: int, option: str) -> None:
+    """Refuse ``dim`` principal axes of ``count`` vectors [``components``] that have not so many.
+
+    Raises:
+        InputError: they have not; names ``option``.
+    """
+    if not 0 < dim <= components:
+        raise InputError(f"{option}={dim}: give 1 to {components}, the components of what is reduced")
+    if dim > count - 1:
+        raise InputError(
+            f"{option}={dim} needs at least {dim + 1} vectors to fit on, but the fit set gave {count}"
+        )
 
 
 class PCA(nn.Module):

@@ -21,7 +21,7 @@ from niphash.descriptors.describer import (
     fingerprint,
     unreadable,
 )
-from niphash.descriptors.pca import fit_pca
+from niphash.descriptors.pca import check_pca, fit_pca
 from niphash.errors import InputError
 from niphash.options import check_number
 from niphash.training.fit_data import FitData
@@ -43,13 +43,28 @@ class Stage(ABC):
         """Return how many of ``count`` fit photos :meth:`fit` learns from."""
         return count
 
+    def check(self, dim: int, count: int) -> None:  # noqa: B027 - nothing to refuse is a fair answer
+        """Refuse what :meth:`fit` could not do, before any photo is described.
+
+        Args:
+            dim: Components of a descriptor before the stage.
+            count: Number of fit photos.
+
+        Raises:
+            InputError: it could not.
+        """
+
     @abstractmethod
     def fit(self, data: FitData) -> None:
         """Fit on float32 rows [N, D]; where :attr:`views` is not 0, each photo is paired with its views."""
 
     @abstractmethod
+    def transform(self, descriptors: torch.Tensor) -> torch.Tensor:
+        """Return float32 [N, dim], L2-normalised, of float32 [N, D]."""
+
     def __call__(self, descriptors: np.ndarray) -> np.ndarray:
         """Return float32 [N, dim], L2-normalised, of float32 [N, D]."""
+        return self.transform(torch.from_numpy(np.ascontiguousarray(descriptors))).numpy()
 
     @abstractmethod
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -83,12 +98,11 @@ class Centring(Stage):
         """Fit on float32 rows [N, D]."""
         self.mean = torch.from_numpy(np.asarray(data.rows).mean(0, dtype=np.float64).astype(np.float32))
 
-    def __call__(self, descriptors: np.ndarray) -> np.ndarray:
+    def transform(self, descriptors: torch.Tensor) -> torch.Tensor:
         """Return float32 [N, D], L2-normalised, of float32 [N, D]."""
         if self.mean is None:
             raise RuntimeError("the centring has not been fitted")
-        centred = torch.from_numpy(np.ascontiguousarray(descriptors)) - self.mean
-        return torch.nn.functional.normalize(centred, dim=1).numpy()
+        return torch.nn.functional.normalize(descriptors - self.mean, dim=1)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return ``mean`` [D]; nothing before the fit."""
@@ -125,12 +139,11 @@ class Projection(Stage):
         self.mean: torch.Tensor | None = None
         self.axes: torch.Tensor | None = None
 
-    def __call__(self, descriptors: np.ndarray) -> np.ndarray:
+    def transform(self, descriptors: torch.Tensor) -> torch.Tensor:
         """Return float32 [N, dim], L2-normalised, of float32 [N, D]."""
         if self.mean is None or self.axes is None:
             raise RuntimeError("the whitening has not been fitted")
-        projected = (torch.from_numpy(np.ascontiguousarray(descriptors)) - self.mean) @ self.axes.T
-        return torch.nn.functional.normalize(projected, dim=1).numpy()
+        return torch.nn.functional.normalize((descriptors - self.mean) @ self.axes.T, dim=1)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return ``mean`` [D] and ``axes`` [dim, D] (scaled); nothing before the fit."""
@@ -162,6 +175,10 @@ class PCAWhitening(Projection):
     def __init__(self, dim: int = 256, power: float = 0.5, floor: float = 1e-4) -> None:
         super().__init__(dim)
         self.power, self.floor = float(power), float(floor)
+
+    def check(self, dim: int, count: int) -> None:
+        """See :meth:`Stage.check`: N photos span N - 1 axes."""
+        check_pca(self.dim, dim, count, "whitening.dim")
 
     def fit(self, data: FitData) -> None:
         """Fit on float32 rows [N, D].
@@ -213,6 +230,15 @@ class ViewWhitening(Projection):
         self.shrinkage = check("shrinkage", shrinkage, above=0, most=1)
         self.neighbours = check("neighbours", neighbours, least=0, whole=True)
         self.significance = check("significance", significance, least=0)
+
+    def check(self, dim: int, count: int) -> None:
+        """See :meth:`Stage.check`: no more directions than components, or than photos and views span."""
+        most = min(dim, self.photos(count) * (1 + self.views) - 1)
+        if self.dim > most:
+            raise InputError(
+                f"whitening.dim={self.dim} is more than the {most} directions in which {count} fit photos "
+                "and their views can differ; give fewer, or more photos (fit.root)"
+            )
 
     def photos(self, count: int) -> int:
         """Return how many of ``count`` fit photos are within ``fit_limit`` with their views."""
@@ -275,6 +301,14 @@ class StagedDescriber(ComposedDescriber):
         config = {"describer": self.describer.fingerprint, "stages": [stage.config for stage in self.stages]}
         fitted = {f"{i}.{k}": t for i, stage in enumerate(self.stages) for k, t in stage.state_dict().items()}
         return fingerprint(config, fitted, ("torch",))
+
+    def check(self, count: int) -> None:
+        """See :meth:`Describer.check`."""
+        self.describer.check(count)
+        dim, count = self.describer.dim, min(count, self.fit_images)
+        for stage in self.stages:
+            stage.check(dim, count)
+            dim = stage.dim or dim
 
     def fit(self, images: ImageSet) -> None:
         """Fit the describer, then each stage on what the one before it gives for these photos.

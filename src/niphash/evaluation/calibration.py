@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
 
+from niphash.data.task import RetrievalTask
 from niphash.errors import InputError
+from niphash.search.ranking import Ranking
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,11 @@ class Calibration:
             raise InputError("the model's calibration is damaged; train the model again") from error
 
 
+def usual_prior(count: int) -> float:
+    """Return the prior of a search among ``count`` photos, of which one is expected to match."""
+    return 1 / (max(count, 1) + 1)
+
+
 def fit_calibration(matching: np.ndarray, strangers: np.ndarray, prior: float = 0.5) -> Calibration:
     """Learn a calibration by isotonic regression (Zadrozny & Elkan, KDD 2002).
 
@@ -92,6 +98,8 @@ def fit_calibration(matching: np.ndarray, strangers: np.ndarray, prior: float = 
     Raises:
         InputError: there is no pair of one kind, a distance is not finite, ``prior`` is not in (0, 1).
     """
+    from sklearn.isotonic import IsotonicRegression
+
     _check_prior(prior)
     kinds = [np.asarray(kind, np.float64).ravel() for kind in (matching, strangers)]
     if not all(len(kind) for kind in kinds):
@@ -125,6 +133,16 @@ class Reliability:
     confidence: np.ndarray
     frequency: np.ndarray
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; empty bins are left out."""
+        filled = np.flatnonzero(self.counts)
+        columns = {"counts": self.counts, "confidence": self.confidence, "frequency": self.frequency}
+        bins = [
+            {"from": float(self.edges[b]), **{name: column[b].item() for name, column in columns.items()}}
+            for b in filled
+        ]
+        return {"expected_error": self.expected_error, "results": int(self.counts.sum()), "bins": bins}
+
     @property
     def expected_error(self) -> float:
         """The expected calibration error: the mean over pairs of |confidence - frequency| of their bin."""
@@ -155,6 +173,33 @@ def reliability(probabilities: np.ndarray, same: np.ndarray, bins: int = 10) -> 
             np.bincount(place, column, bins) / counts for column in (probabilities, same)
         )
     return Reliability(edges, counts, confidence, frequency)
+
+
+def results_reliability(
+    calibration: Calibration, ranking: Ranking, task: RetrievalTask, first: int = 10
+) -> Reliability | None:
+    """Return how true the probabilities of the first results of a search are; junk is left out.
+
+    The prior is that of a search, see :func:`usual_prior`, whatever the ground truth.
+
+    Args:
+        calibration: Of the distance that ranked.
+        ranking: Of ``task``.
+        task: With its ground truth.
+        first: So many results of each query.
+
+    Returns:
+        ``None`` where nothing was found.
+    """
+    ids, distances = ranking.ids[:, :first], ranking.distances[:, :first]
+    same, counted = np.zeros(ids.shape, bool), ids >= 0
+    for row, truth in enumerate(task.relevance):
+        same[row] = np.isin(ids[row], truth.relevant)
+        counted[row] &= ~np.isin(ids[row], truth.junk)
+    if not counted.any():
+        return None
+    known = calibration.with_prior(usual_prior(len(task.database)))
+    return reliability(known.probability(distances[counted]), same[counted])
 
 
 def _check_prior(prior: float) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 #: A run folder holds one such file for each thing it measured: ``per_query_code.csv``, ...
 PER_QUERY = "per_query_{}.csv"
+
+#: Overrides that say where files are, not what is run.
+PLACES = ("paths.", "hydra.", "hydra/", "logger", "data.root", "fit.root")
 
 #: Name of a run whose options are all at their defaults, where the others' are not.
 DEFAULTS = "defaults"
@@ -98,7 +101,7 @@ def compare_runs(
         if absent:
             log.warning("%s is left out: %s did not measure it", _what(name), ", ".join(absent))
     return tuple(
-        _compare((folders[0] / name, folder / name), (names[0], run), metric, seed)
+        compare_files((folders[0] / name, folder / name), (names[0], run), metric, seed)
         for name in shared
         for folder, run in zip(folders[1:], names[1:], strict=True)
     )
@@ -178,22 +181,27 @@ def read_per_query(path: Path | str, metric: str) -> dict[str, tuple[float, int]
 def run_names(folders: Sequence[Path]) -> tuple[str, ...]:
     """Return a name for each run: the overrides in which the runs differ, as Hydra saved them.
 
-    Where these do not tell all runs apart, or a folder has none, the paths without the parts that all share.
+    Those that only say where files are count where the others do not tell all runs apart; where none do, or
+    a folder has none, the paths without the parts that all share.
     """
-    given = [_overrides(folder) for folder in folders]
+    given = [overrides_of(folder) for folder in folders]
     known = [overrides for overrides in given if overrides is not None]
     if len(known) == len(folders):
-        keys = dict.fromkeys(key for overrides in known for key in overrides)
-        differing = [key for key in keys if len({overrides.get(key) for overrides in known}) > 1]
-        names = [
-            " ".join(f"{key}={run[key]}" for key in differing if key in run) or DEFAULTS for run in known
-        ]
-        if len(set(names)) == len(names):
-            return tuple(names)
+        differing = differing_options(known)
+        for keys in ([key for key in differing if not key.startswith(PLACES)], differing):
+            names = [" ".join(f"{key}={run[key]}" for key in keys if key in run) or DEFAULTS for run in known]
+            if len(set(names)) == len(names):
+                return tuple(names)
     return _path_names(folders)
 
 
-def _overrides(folder: Path) -> dict[str, str] | None:
+def differing_options(overrides: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the keys in which runs differ, in the order in which they were given."""
+    keys = dict.fromkeys(key for run in overrides for key in run)
+    return [key for key in keys if len({run.get(key) for run in overrides}) > 1]
+
+
+def overrides_of(folder: Path) -> dict[str, str] | None:
     """Return the overrides of a run by key, ``None`` where there is no readable list of them."""
     try:
         saved = read_yaml(folder / ".hydra" / "overrides.yaml", remedy="run it again")
@@ -225,7 +233,18 @@ def _reference_first(folders: list[Path], reference: Path | str | None) -> list[
     return [same[0], *(folder for folder in folders if folder is not same[0])]
 
 
-def _compare(paths: tuple[Path, Path], runs: tuple[str, str], metric: str, seed: int) -> Comparison:
+def compare_files(paths: tuple[Path, Path], runs: tuple[str, str], metric: str, seed: int = 0) -> Comparison:
+    """Compare two ``per_query_*.csv``.
+
+    Args:
+        paths: The reference, then the other.
+        runs: Their names.
+        metric: Which column to compare.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        InputError: a file is damaged or lacks the metric, or they answer different queries.
+    """
     first, second = (read_per_query(path, metric) for path in paths)
     if first.keys() != second.keys():
         other = sorted(first.keys() ^ second.keys())[0]

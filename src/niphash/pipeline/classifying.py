@@ -22,15 +22,15 @@ def run_classifier(run: Run) -> dict[str, Any]:
     for logger in run.loggers:
         logger.log_hyperparams(run.record)
     fit = partial(fit_module, trainer=run.trainer, name="classifier")
-    metrics = train(run_dir=run.folder, fit=fit)
-    _print(metrics)
-    loggers.close(run.loggers)
-    write_json(metrics, run.folder / METRICS)
-    return metrics
+    return report(run, train(run_dir=run.folder, fit=fit))
 
 
-def _print(metrics: dict[str, Any]) -> None:
+def report(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Print what a training of a backbone came to, write it to ``metrics.json``, close the loggers."""
     images = metrics["images"]
     print(", ".join(f"{name} {value}" for name, value in metrics.items() if name != "images"))
     if images["skipped"]:
         print(f"{images['skipped']} photos skipped, see images in metrics.json")
+    loggers.close(run.loggers)
+    write_json(metrics, run.folder / METRICS)
+    return metrics

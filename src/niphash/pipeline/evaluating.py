@@ -71,23 +71,30 @@ def evaluate_ranking(run: Run, lists_file: Path | str) -> dict[str, Any]:
 
 
 def compare_runs(
-    runs: list[str], run_dir: Path | str, seed: int, reference: str | None = None
+    runs: list[str],
+    run_dir: Path | str | None,
+    seed: int,
+    reference: str | None = None,
+    metric: str = "mAP",
 ) -> list[dict[str, Any]]:
     """Compare run folders with one of them query by query: differences, intervals, pictures.
 
     Args:
         runs: Two run folders or more.
-        run_dir: Where ``comparison.json`` and the pictures are written.
+        run_dir: Where ``comparison.json`` and the pictures are written; ``None``: the table is only printed.
         seed: Seed of the bootstrap.
         reference: The run that the others are compared with; by default the first.
+        metric: What is compared.
 
     Raises:
         InputError: there are not two, the reference is none of them, or they have nothing in common.
     """
-    run_dir = Path(run_dir)
-    comparisons = compare.compare_runs(runs, seed=seed, reference=reference)
+    comparisons = compare.compare_runs(runs, metric, seed, reference)
     entries = [comparison.to_dict() for comparison in comparisons]
     print_table(compare.comparison_table(comparisons))
+    if run_dir is None:
+        return entries
+    run_dir = Path(run_dir)
     write_json(entries, run_dir / "comparison.json")
     with writing(run_dir, UNWRITTEN):
         for what in dict.fromkeys(comparison.what for comparison in comparisons):

@@ -17,6 +17,7 @@ from niphash.descriptors.describer import Describer, DescribeReport, unreadable
 from niphash.descriptors.store.distributed import describe_distributed
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors, describe_to_store
 from niphash.errors import InputError
+from niphash.evaluation.calibration import Reliability, results_reliability
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.evaluation.functional import Ties
 from niphash.evaluation.metrics import Score
@@ -94,6 +95,7 @@ class Measurement:
         distance: How the codes were compared, ``None`` for ``hashing=none``.
         transductive: Whether a photo that the model was fitted on is among them.
         index: What ``conf/index`` answered, ``None`` where it cannot hold such codes.
+        calibration: How true the probabilities of the first results by code are, ``None`` without any.
     """
 
     task: RetrievalTask
@@ -108,6 +110,7 @@ class Measurement:
     distance: DistanceName | None
     transductive: bool
     index: IndexAnswers | None
+    calibration: Reliability | None = None
 
 
 def describe_with(describer: Describer, store: DescriptorStore, trainer: TrainerFactory | None) -> Describe:
@@ -179,7 +182,12 @@ def measure(
     of_database, of_queries = DescribeReport(), DescribeReport()
     with watch.time("describe"):
         database = _describe_database(task, describe, of_database, pooling)
-        queries = np.asarray(describe(task.queries, of_queries))
+        described = describe(task.queries, of_queries)
+        queries = np.asarray(described)
+    blank = of_database.blank + of_queries.blank
+    if isinstance(database.copies[0], StoredDescriptors):  # a query may be a database image too
+        seen = ((task.database, database.copies[0]), (task.queries, described))
+        blank = len({photo for images, stored in seen for photo in _blank_photos(images, stored)})
     skipped = _unreadable_photos((task.database, of_database), (task.queries, of_queries))
     read = _count_photos(task) - len(skipped)
     task, queries = _readable_queries(task, queries)
@@ -222,6 +230,7 @@ def measure(
         name: evaluate(ranking, task, ties=comparison.ties, seed=comparison.seed, further=comparison.metrics)
         for name, ranking in rankings.items()
     }
+    known = None if distance is None else model.calibration(distance)
     return Measurement(
         task=task,
         descriptor=reports["descriptor"],
@@ -233,11 +242,12 @@ def measure(
             for name, milliseconds in spent.items()
         },
         skipped=skipped,
-        blank=of_database.blank + of_queries.blank,
+        blank=blank,
         read=read,
         distance=distance,
         transductive=any(share_a_photo(model.fit_checksums, s) for s in (task.database, task.queries)),
         index=answers,
+        calibration=None if known is None else results_reliability(known, rankings["code"], task, TOP),
     )
 
 
@@ -314,6 +324,12 @@ def _nearest(sources: Sequence[Distances]) -> Distances:
 def _count_photos(task: RetrievalTask) -> int:
     """Return the number of different photos: a query may be a database image, or a box in one."""
     return len({_photo(source) for source in (*task.database.sources, *task.queries.sources)})
+
+
+def _blank_photos(images: ImageSet, stored: StoredDescriptors) -> set[Path | int]:
+    """Return the photos without any local descriptor, each once."""
+    rows = np.flatnonzero(stored.store.blank(stored.positions))
+    return {_photo(images.sources[row]) for row in rows.tolist()}
 
 
 def _unreadable_photos(*described: tuple[ImageSet, DescribeReport]) -> list[dict[str, str]]:

@@ -2,24 +2,31 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import ImageOps
+
+from niphash.data.images import ImageSet, UnreadableImage
+from niphash.data.names import portable_name
 from niphash.data.writing import write_whole
-from niphash.errors import writing
+from niphash.errors import InputError, writing
 from niphash.evaluation.compare import PER_QUERY
 from niphash.evaluation.evaluator import results_table
-from niphash.evaluation.ranking_sheet import ranking_sheet, save_sheet
+from niphash.evaluation.ranking_sheet import best_and_worst, ranking_sheet, save_sheet, verdict_of
 from niphash.model import Model
 from niphash.pipeline.measuring import Measurement, Stopwatch
-from niphash.training.loggers import log_picture
+from niphash.pipeline.run import Run
+from niphash.plain import printable
+from niphash.training.loggers import Picture, Table, log_results
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
-    from rich.table import Table
+    from rich.table import Table as TerminalTable
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +67,7 @@ def run_entry(
         "descriptor": measurement.descriptor.to_dict(),
         "code": None if measurement.code is None else measurement.code.to_dict(),
         "reranked": _reranked(measurement),
+        "calibration": None if measurement.calibration is None else measurement.calibration.to_dict(),
         "images": {
             "read": measurement.read,
             "skipped": len(measurement.skipped),
@@ -85,10 +93,51 @@ def _reranked(measurement: Measurement) -> dict[str, Any] | None:
     }
 
 
+#: Metrics that every evaluation has, and those of one depth; the revisited sets add ``_easy``, ``_hard``.
+METRIC_NAMES = re.compile(r"(mAP|ukb|(recall|hit_rate|precision|mP)@[1-9]\d*)(_\w+)?")
+
+
+def check_objective(metric: str, run: Run) -> None:
+    """Refuse ``objective`` before any work where no run has such a metric.
+
+    Raises:
+        InputError: it is no metric.
+    """
+    if metric not in run.metrics and not METRIC_NAMES.fullmatch(str(metric)):
+        raise InputError(f"objective={metric}: no such metric; give one such as mAP, ukb or recall@10")
+
+
+def objective(entries: Sequence[Mapping[str, Any]], metric: str) -> float:
+    """Return ``metric`` on the first data set, of the code or, without one, of the descriptor.
+
+    A sweeper makes it large.
+
+    Raises:
+        InputError: it was not measured there.
+    """
+    measured = entries[0]["code"] or entries[0]["descriptor"]
+    value = measured.get(metric)
+    if not isinstance(value, float):
+        known = ", ".join(name for name, found in measured.items() if isinstance(found, float))
+        raise InputError(f"objective={metric}: not measured on {entries[0]['data']}; it has {known}")
+    return value
+
+
 def report_run(
-    entries: list[dict[str, Any]], measurements: list[Measurement], run_dir: Path, loggers: "Sequence[Logger]"
+    entries: list[dict[str, Any]],
+    measurements: list[Measurement],
+    run_dir: Path,
+    loggers: "Sequence[Logger]",
+    metric: str = "mAP",
 ) -> None:
     """Print the tables, write the per-query CSVs, the pictures and, last, ``metrics.json``; log them.
+
+    Args:
+        entries: Of ``metrics.json``.
+        measurements: What they were made of.
+        run_dir: The run folder.
+        loggers: Show means, pictures, and the best and the worst queries.
+        metric: What runs are compared by, see :func:`objective`.
 
     Raises:
         InputError: a file cannot be written; everything has been printed before.
@@ -101,9 +150,15 @@ def report_run(
         with writing(run_dir, UNWRITTEN):
             run_dir.mkdir(parents=True, exist_ok=True)
             picture = _write_queries(measurement, run_dir, suffix)
-            for logger in loggers:
-                logger.log_metrics(_flat(entry))
-                log_picture(logger, f"ranking{suffix}", picture)
+            if loggers:
+                first = entry is entries[0]
+                log_results(
+                    loggers,
+                    _flat(entry),
+                    picture,
+                    {f"queries{suffix}": queries_table(measurement)},
+                    objective(entries, metric) if first else None,
+                )
     # a run that has it is whole
     write_json(entries[0] if len(entries) == 1 else entries, run_dir / METRICS)
     print(f"written to {run_dir}")
@@ -123,6 +178,43 @@ def _write_queries(measurement: Measurement, run_dir: Path, suffix: str) -> Path
     picture = run_dir / f"ranking{suffix}.png"
     save_sheet(sheet, picture)
     return picture
+
+
+#: Of the table of queries on a dashboard: queries of either end, results of a query, longer side in pixels.
+QUERIES, RESULTS, SIDE = 10, 5, 160
+
+
+def queries_table(measurement: Measurement) -> Table:
+    """Return the best and the worst queries with their first results, as pictures.
+
+    The captions say which results are right; a photo that cannot be read leaves its cell empty.
+    """
+    shown = "descriptor" if measurement.code is None else "code"
+    report = measurement.descriptor if measurement.code is None else measurement.code
+    ranking, task, precision = measurement.rankings[shown], measurement.task, report.per_query["mAP"]
+    own, count = task.own_photos(), min(RESULTS, ranking.ids.shape[1])
+    rows: list[list[Any]] = []
+    for place, queries in zip(("best", "worst"), best_and_worst(precision, QUERIES), strict=True):
+        for query in queries.tolist():
+            row: list[Any] = [place, portable_name(task.queries.ids[query]), float(precision[query])]
+            row.append(_picture(task.queries, query, "query"))
+            for image, distance in zip(
+                ranking.ids[query, :count].tolist(), ranking.distances[query, :count].tolist(), strict=True
+            ):
+                verdict = verdict_of(task.relevance[query], image, int(own[query])).word
+                name = portable_name(task.database.ids[image])
+                caption = f"{verdict}, distance {distance:.4g}: {name}"
+                row.append(None if image < 0 else _picture(task.database, image, caption))
+            rows.append(row)
+    columns = ["place", "query", "AP", "photo", *(f"result {number + 1}" for number in range(count))]
+    return Table(columns, rows)
+
+
+def _picture(images: ImageSet, row: int, caption: str) -> Picture | None:
+    try:
+        return Picture(ImageOps.contain(images.image(row), (SIDE, SIDE)), printable(caption))
+    except UnreadableImage:
+        return None
 
 
 def _flat(entry: dict[str, Any]) -> dict[str, float]:
@@ -153,7 +245,7 @@ def write_json(value: Any, path: Path) -> None:
         write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def print_table(table: "Table") -> None:
+def print_table(table: "TerminalTable") -> None:
     """Print a Rich table, whole where the output is no terminal."""
     from rich.console import Console
 

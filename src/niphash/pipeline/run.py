@@ -22,6 +22,7 @@ from niphash.evaluation.functional import Ties
 from niphash.evaluation.metrics import Score
 from niphash.hashing.hasher import Hasher
 from niphash.options import check_bits, check_choice, check_number
+from niphash.pipeline.labels import run_labels
 from niphash.pipeline.task_views import DatabasePooling, TaskViews
 from niphash.search.comparison import DistanceChoice
 from niphash.search.index import Index
@@ -29,9 +30,10 @@ from niphash.search.rerank.reranker import Reranker
 from niphash.training.trainer import TrainerFactory, check_trainer, with_callbacks
 
 if TYPE_CHECKING:
+    from pytorch_lightning import Callback
     from pytorch_lightning.loggers import Logger
 
-STAGES = ("hashing", "classifier")
+STAGES = ("hashing", "classifier", "backbone")
 #: Groups of ``conf/`` whose choices name a run in ``metrics.json``.
 CHOICES = ("backbone", "pooling", "whitening", "descriptor", "hashing", "index")
 
@@ -59,6 +61,23 @@ class FitOptions:
         check_number("held_out", self.held_out, least=0, below=1, group="fit")
         if self.limit is not None:
             check_number("limit", self.limit, least=1, whole=True, group="fit")
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """What ``calibration`` asks for.
+
+    Attributes:
+        photos: Fit photos that are seen in new views, at most; 0: no calibration is learned.
+        views: New views of each.
+    """
+
+    photos: int = 100
+    views: int = 2
+
+    def __post_init__(self) -> None:
+        check_number("photos", self.photos, least=0, whole=True, group="calibration")
+        check_number("views", self.views, least=1, whole=True, group="calibration")
 
 
 @dataclass(frozen=True)
@@ -104,8 +123,10 @@ class Run:
         distance: Between codes.
         recenter: Move the bit thresholds to the mean of the indexed collection.
         fit: The photos to fit on.
+        calibration: The photos that the meaning of a distance is learned from.
         targets: The data sets to measure on; the first gives the default fit set.
         choices: The choice of each group that names a run (``{"hashing": "itq", ...}``), where known.
+        overrides: What the command line said, as it was written (``("data=ukbench", "bits=128")``).
     """
 
     folder: Path
@@ -115,9 +136,11 @@ class Run:
     distance: DistanceChoice
     recenter: bool
     fit: FitOptions
+    calibration: CalibrationOptions
     targets: tuple[Target, ...]
     choices: Mapping[str, str]
     _config: DictConfig = field(repr=False)
+    overrides: tuple[str, ...] = ()
 
     @cached_property
     def describer(self) -> Describer:
@@ -157,7 +180,11 @@ class Run:
     def loggers(self) -> "list[Logger]":
         """The Lightning loggers of ``conf/logger``, writing into the run folder."""
         nodes = (self._config.get("logger") or {}).values()
-        return [build(node, save_dir=str(self.folder)) for node in nodes if node is not None]
+        return [
+            build(node, save_dir=str(self.folder), **run_labels(self, node))
+            for node in nodes
+            if node is not None
+        ]
 
     @cached_property
     def trainer(self) -> TrainerFactory:
@@ -174,10 +201,13 @@ class Run:
         if loggers is None:
             check_trainer(partial(make, logger=False))
             return partial(make, logger=False, default_root_dir=str(folder))
-        nodes = (self._config.get("callbacks") or {}).values()
-        make = with_callbacks(make, lambda: [build(node) for node in nodes])
+        make = with_callbacks(make, self.new_callbacks)
         check_trainer(partial(make, logger=False))
         return partial(make, logger=loggers, default_root_dir=str(folder))
+
+    def new_callbacks(self) -> "list[Callback]":
+        """Return the callbacks of ``conf/callbacks``, made anew: each stage has its own."""
+        return [build(node) for node in (self._config.get("callbacks") or {}).values()]
 
     @property
     def bits(self) -> int:
@@ -223,7 +253,7 @@ class Run:
             return self
         changed = dict(override.partition("=")[::2] for override in overrides)
         choices = {group: changed.get(group, choice) for group, choice in self.choices.items()}
-        return assemble(variant(self._config, overrides), self.folder, choices)
+        return assemble(variant(self._config, overrides), self.folder, choices, (*self.overrides, *overrides))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -236,7 +266,12 @@ class Run:
         return {part: self.option(part) for part in ("descriptor", "hashing")}
 
 
-def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | None = None) -> Run:
+def assemble(
+    cfg: DictConfig,
+    folder: Path | str,
+    choices: Mapping[str, str] | None = None,
+    overrides: Sequence[str] = (),
+) -> Run:
     """Return the run that ``cfg`` stands for; every cheap check is made here.
 
     Args:
@@ -244,6 +279,7 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
             never written to.
         folder: The run folder.
         choices: The choice of each group, as Hydra knows it; those of :data:`CHOICES` are kept.
+        overrides: What was said on the command line, where there was one.
 
     Raises:
         InputError: an option cannot be used; one sentence says which and what it may be.
@@ -264,9 +300,11 @@ def assemble(cfg: DictConfig, folder: Path | str, choices: Mapping[str, str] | N
         distance=distance,
         recenter=bool(cfg.get("recenter")),
         fit=FitOptions(**resolved(cfg.fit)) if "fit" in cfg else FitOptions(),
+        calibration=CalibrationOptions(**resolved(cfg.calibration) if "calibration" in cfg else {}),
         targets=_targets(cfg),
         choices={group: (choices or {})[group] for group in CHOICES if group in (choices or {})},
         _config=cfg,
+        overrides=tuple(overrides),
     )
 
 

@@ -12,10 +12,11 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from niphash import __version__
 from niphash.data.checksums import set_checksum
 from niphash.data.names import portable_name
-from niphash.descriptors.describer import DescribeReport, unreadable
+from niphash.descriptors.describer import Describer, DescribeReport, unreadable
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors
 from niphash.errors import InputError, writing
 from niphash.model import Model
+from niphash.pipeline.calibrating import calibrate
 from niphash.pipeline.fitting import FitSet, checksums, choose_fit_set, fit_rows, with_views
 from niphash.pipeline.measuring import Comparison, Describe, Stopwatch, describe_with, measure
 from niphash.pipeline.reporting import METRICS, report_run, run_entry
@@ -46,6 +47,7 @@ def train(run: Run) -> list[dict[str, Any]]:
     rows = fit_rows(fit_set, run.fit, hasher.needs_pairs, run.seed)
     hasher.check(describer.dim, rows.count)
     hasher.check_pairs(rows.pairs, rows.count)
+    describer.check(len(fit_set.images))
     watch = Stopwatch()
     for logger in run.loggers:
         logger.log_hyperparams(run.record)
@@ -54,12 +56,16 @@ def train(run: Run) -> list[dict[str, Any]]:
         describer.fit(fit_set.images)
     store = DescriptorStore.of(describer, run.descriptors_dir)
     describe = describe_with(describer, store, trainer if run.several_processes else None)
+    calibration = None
     if hasher.bits:  # hashing=none learns from no descriptors
         with watch.time("describe"):
             described = _describe_fit_set(describe, fit_set, rows.copies, run.seed)
         with watch.time("fit"):
             hasher.fit(rows.of(described), trainer)
-    model = Model(describer, hasher, run.model_config, *_record(run, fit_set))
+        with watch.time("describe"):
+            calibration = calibrate(hasher, describe, fit_set, rows, described, run.calibration, run.seed)
+    model = Model(describer, hasher, run.model_config, *model_record(run, describer, fit_set))
+    model.record["calibration"] = calibration
     # torchrun and SLURM start this whole program once a process
     writes = getattr(rank_zero_only, "rank", 0) == 0
     unsaved = _save(model, run.folder) if writes else None
@@ -73,7 +79,9 @@ def train(run: Run) -> list[dict[str, Any]]:
         model.record["metrics"] = entries
         if unsaved is None:
             model.save_record(run.folder / "model")
-        report_run(entries, measurements, run.folder, run.loggers)
+        report_run(entries, measurements, run.folder, run.loggers, run.option("objective") or "mAP")
+        if unsaved is None:
+            loggers.log_model(run.loggers, run.folder / "model", model.record)
     loggers.close(run.loggers)
     if unsaved is not None:
         raise unsaved
@@ -109,13 +117,19 @@ def _describe_fit_set(describe: Describe, fit_set: FitSet, copies: int, seed: in
     return StoredDescriptors(parts[0].store, positions)
 
 
-def _record(run: Run, fit_set: FitSet) -> tuple[dict[str, Any], np.ndarray]:
-    """Return what ``model.json`` holds before the metrics are known, and the fit photos' checksums."""
+def model_record(run: Run, describer: Describer, fit_set: FitSet) -> tuple[dict[str, Any], np.ndarray]:
+    """Return what ``model.json`` holds before the metrics are known, and the fit photos' checksums.
+
+    Args:
+        run: Whose hasher is fitted.
+        describer: The fitted describer.
+        fit_set: What both were fitted on.
+    """
     rows = checksums(fit_set.images)
     record = {
         "versions": versions(),
-        "fingerprint": run.describer.fingerprint,
-        "dim": run.describer.dim,
+        "fingerprint": describer.fingerprint,
+        "dim": describer.dim,
         "bits": run.hasher.bits,
         "seed": run.seed,
         "choices": dict(run.choices),

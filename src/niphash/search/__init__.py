@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from niphash.search.faiss_index import FaissIndex
     from niphash.search.index import Index
     from niphash.search.segmented import FlatIndex, MultiIndex
+    from niphash.search.sharded import ShardedIndex
     from niphash.search.stored import StoredIndex, open_index
+    from niphash.search.torch_index import TorchIndex
 
 _MODULES = {
     "ClickHouseIndex": "clickhouse_index",
@@ -21,7 +23,9 @@ _MODULES = {
     "FlatIndex": "segmented",
     "Index": "index",
     "MultiIndex": "segmented",
+    "ShardedIndex": "sharded",
     "StoredIndex": "stored",
+    "TorchIndex": "torch_index",
     "open_index": "stored",
 }
 __all__ = [
@@ -31,7 +35,9 @@ __all__ = [
     "FlatIndex",
     "Index",
     "MultiIndex",
+    "ShardedIndex",
     "StoredIndex",
+    "TorchIndex",
     "open_index",
 ]
 

@@ -1,9 +1,12 @@
 """Codes in a table of ClickHouse, in this process or on a cluster: exact scans by its own bit functions."""
 
 import re
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 
 #: Ids named in one statement.
 IDS_AT_ONCE = 10_000
+#: A Distributed table returns when its shards have the rows.
+AT_ONCE = {"insert_distributed_sync": 1}
+#: The first version with ``delete from``.
+LIGHT_DELETES = 23
 _NONE = np.empty(0, np.int64)
 
 
@@ -100,7 +107,7 @@ class ServerDatabase:
         try:
             self._client = clickhouse_connect.get_client(dsn=url)
         except Exception as error:
-            raise InputError(f"url={re.sub('//.*@', '//', url)}: no ClickHouse answers there") from error
+            raise InputError(f"url={_without_user(url)}: no ClickHouse answers there") from error
 
     def command(self, statement: str) -> None:
         """Run a statement without a result."""
@@ -112,22 +119,72 @@ class ServerDatabase:
 
     def insert(self, table: str, rows: Any) -> None:
         """Append rows to a table."""
-        self._client.insert_arrow(table, rows)
+        self._client.insert_arrow(table, rows, settings=AT_ONCE)
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
 
+class NativeDatabase:
+    """A ClickHouse server of any age, by its own protocol (clickhouse-driver).
+
+    Args:
+        url: ``clickhouse://user:password@host:9000/database``.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            from clickhouse_driver import Client
+            from clickhouse_driver.errors import Error
+        except ImportError:
+            raise InputError("url needs clickhouse-driver; install niphash[clickhouse]") from None
+        self.url = url
+        try:
+            parts = urlsplit(url)
+            query = "&".join(filter(None, (parts.query, "strings_as_bytes=1")))
+            self._client: Any = Client.from_url(parts._replace(query=query).geturl())
+            self.command("select 1")
+        except (Error, OSError, ValueError) as error:
+            raise InputError(f"url={_without_user(url)}: no ClickHouse answers there") from error
+
+    def command(self, statement: str) -> None:
+        """Run a statement without a result."""
+        self._client.execute(statement)
+
+    def query(self, statement: str) -> Any:
+        """Return the result of a statement."""
+        import pyarrow
+
+        columns, names = self._client.execute(statement, columnar=True, with_column_types=True)
+        columns = columns or [[] for _ in names]
+        return pyarrow.table({name: list(column) for (name, _), column in zip(names, columns, strict=True)})
+
+    def insert(self, table: str, rows: Any) -> None:
+        """Append rows to a table."""
+        columns = [column.to_pylist() for column in rows.columns]
+        self._client.execute(
+            f"insert into {table} ({', '.join(rows.column_names)}) values", columns, columnar=True,
+            settings=AT_ONCE,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.disconnect()
+
+
 class ClickHouseIndex(Index):
     """A MergeTree of ids and codes, scanned by ``bitHammingDistance``.
 
+    A server too old to have it (before 21.9) adds up the bits of each byte by a table.
+
     On a cluster create the tables beforehand, a Distributed one over a MergeTree on each shard, and name
-    the first.
+    the first. Removing and compacting go to each shard, so they need a ``clickhouse://`` address.
 
     Args:
         bits: Length of a code, a positive multiple of 8.
-        url: Of a server; not given: ClickHouse in this process.
+        url: Of a server, ``http://host:8123/database`` or ``clickhouse://host:9000/database``; not given:
+            ClickHouse in this process.
         folder: Of the tables of an embedded ClickHouse; a temporary one when not given.
         table: Name of the table, made if it is missing.
     """
@@ -138,7 +195,7 @@ class ClickHouseIndex(Index):
         self.bits = checked_bits(bits)
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", table):
             raise InputError(f"table={table} is no name of a table; use letters, digits and _")
-        self._database: Database = ServerDatabase(url) if url else EmbeddedDatabase(folder)
+        self._database: Database = _connect(url) if url else EmbeddedDatabase(folder)
         self._table = table if url or "." in table else f"default.{table}"
         self._database.command(
             f"create table if not exists {self._table} "
@@ -146,6 +203,11 @@ class ClickHouseIndex(Index):
         )
         last = self._database.query(f"select max(id) as last, count() as n from {self._table}").to_pydict()
         self._following = last["last"][0] + 1 if last["n"][0] else 0
+        about = self._database.query(
+            "select toInt64(splitByChar('.', version())[1]) as version, "
+            "(select count() from system.functions where name = 'bitHammingDistance') as bits"
+        ).to_pydict()
+        self._version, self._has_bits = int(about["version"][0]), bool(about["bits"][0])
 
     def __len__(self) -> int:
         return int(self._database.query(f"select count() as n from {self._table}")["n"][0].as_py())
@@ -179,8 +241,10 @@ class ClickHouseIndex(Index):
         missing = np.setdiff1d(ids, self._held(ids))
         if len(missing):
             raise InputError(f"id {missing[0]} is not in the index; remove only what was added")
-        for part in _lists(ids):
-            self._database.command(f"delete from {self._table} where id in ({part})")
+        with self._shards() as shards:
+            for database, table in shards:
+                for part in _lists(ids):
+                    self._delete(database, table, part)
 
     def search(
         self, queries: np.ndarray, k: int, distance: "DistanceName" = "hamming"
@@ -226,7 +290,9 @@ class ClickHouseIndex(Index):
 
     def compact(self) -> None:
         """Merge the parts of the table, which frees what removed codes take."""
-        self._database.command(f"optimize table {self._table} final")
+        with self._shards() as shards:
+            for database, table in shards:
+                database.command(f"optimize table {table} final")
 
     def stats(self) -> Stats:
         """Return the size of the index."""
@@ -261,6 +327,48 @@ class ClickHouseIndex(Index):
         """Let go of the database."""
         self._database.close()
 
+    @contextmanager
+    def _shards(self) -> Iterator[list[tuple[Database, str]]]:
+        """Give the tables that hold the rows: this one, or those that a Distributed one is over."""
+        *database, name = self._table.split(".")
+        where = f"'{database[0]}'" if database else "currentDatabase()"
+        found = self._database.query(
+            f"select engine_full as engine from system.tables where database = {where} and name = '{name}'"
+        )
+        engine = re.match(r"Distributed\('?(\w+)'?, '?(\w+)'?, '?(\w+)'?", _text(found["engine"][0]))
+        if engine is None:
+            yield [(self._database, self._table)]
+            return
+        cluster, database_there, table = engine.groups()
+        if not isinstance(self._database, NativeDatabase):
+            raise InputError(
+                f"table={self._table} is Distributed, and its shards are changed one by one; "
+                "set index.url=clickhouse://host:9000/database"
+            )
+        hosts = self._database.query(
+            f"select host_address, port from system.clusters where cluster = '{cluster}'"
+        ).to_pydict()
+        url, opened = urlsplit(self._database.url), list[NativeDatabase]()
+        user = f"{url.netloc.rpartition('@')[0]}@" if "@" in url.netloc else ""
+        try:
+            for host, port in zip(hosts["host_address"], hosts["port"], strict=True):
+                opened.append(NativeDatabase(f"clickhouse://{user}{_text(host)}:{port}/{database_there}"))
+            yield [(shard, f"{database_there}.{table}") for shard in opened]
+        finally:
+            for shard in opened:
+                shard.close()
+
+    def _delete(self, database: Database, table: str, ids: str) -> None:
+        """Delete the rows of ids, a list in SQL, and return when they are gone."""
+        if self._version >= LIGHT_DELETES:
+            database.command(f"delete from {table} where id in ({ids})")
+            return
+        database.command(f"alter table {table} delete where id in ({ids})")
+        name = table.split(".")[-1]
+        pending = f"select count() as n from system.mutations where table = '{name}' and not is_done"
+        while database.query(pending)["n"][0].as_py():
+            time.sleep(0.02)
+
     def _column(self, statement: str) -> np.ndarray:
         return self._database.query(statement)["id"].to_numpy().astype(np.int64)
 
@@ -275,25 +383,41 @@ class ClickHouseIndex(Index):
         self, queries: Queries, query: int, end: str, within: str = ""
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return integer distances int64 [n] and ids int64 [n] for one query."""
+        distance = _distance(queries, query, self._has_bits)
         found = self._database.query(
-            f"select id, toInt64({_distance(queries, query)}) as distance from {self._table} {within} "
+            f"select id, toInt64({distance}) as distance from {self._table} {within} "
             f"order by distance, id {end}"
         )
         return found["distance"].to_numpy().astype(np.int64), found["id"].to_numpy().astype(np.int64)
 
 
-def _distance(queries: Queries, query: int) -> str:
+def _connect(url: str) -> Database:
+    return NativeDatabase(url) if url.startswith("clickhouse") else ServerDatabase(url)
+
+
+def _distance(queries: Queries, query: int, has_bits: bool) -> str:
     """Return the SQL of the integer distance between ``code`` and a query."""
     code = queries.codes[query]
-    if queries.weights is None:
+    if queries.weights is None and has_bits:
         return f"bitHammingDistance(code, toFixedString(unhex('{code.tobytes().hex()}'), {len(code)}))"
     # One lookup a byte: the weight of every pattern of differing bits.
-    tables, values = queries.byte_tables[query][: len(code)], np.arange(256)
+    values = np.arange(256)
+    ones = np.bitwise_count(values)
+    tables = [ones] * len(code) if queries.weights is None else queries.byte_tables[query][: len(code)]
     parts = [
         f"{table[values ^ byte].tolist()}[reinterpretAsUInt8(substring(code, {i + 1}, 1)) + 1]"
         for i, (table, byte) in enumerate(zip(tables, code, strict=True))
     ]
     return " + ".join(parts)
+
+
+def _text(value: Any) -> str:
+    value = value.as_py() if hasattr(value, "as_py") else value
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _without_user(url: str) -> str:
+    return re.sub("//.*@", "//", url)
 
 
 def _lists(ids: np.ndarray) -> Iterator[str]:

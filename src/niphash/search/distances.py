@@ -4,6 +4,7 @@ Integers make a tie a tie: no rounding that depends on the block, on the number 
 the files can pull two equal pictures apart.
 """
 
+import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -152,6 +153,7 @@ class CosineDistances(Distances):
         """Yield blocks of as many rows as memory allows."""
         for start in range(0, self.database, self._rows):
             rows, readable = self._fixed_point(self._database[start : start + self._rows])
+            _let_go(self._database)
             ids, rows = start + np.flatnonzero(readable), rows[readable]
             for first in range(0, self.queries, self._rows):
                 queries, readable = self._fixed_point(self._queries[first : first + self._rows])
@@ -358,6 +360,13 @@ class NearestOfSeveral(Distances):
     def as_reported(self, distances: np.ndarray) -> np.ndarray:
         """Return distances in the unit of the sources."""
         return self._sources[0].as_reported(distances)
+
+
+def _let_go(rows: np.ndarray) -> None:
+    """Let a file that is mapped to be read keep its pages: they would count as memory of this process."""
+    mapping = getattr(rows, "_mmap", None)
+    if mapping is not None and getattr(rows, "mode", None) == "r" and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _shares(sizes: np.ndarray, total: int) -> np.ndarray:

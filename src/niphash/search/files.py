@@ -124,7 +124,7 @@ def write_segments(
 
 def write_manifest(folder: Path, body: dict[str, Any]) -> None:
     """Replace the manifest."""
-    text = json.dumps({"format": FORMAT, "version": VERSION, "checksum": _digest_of(body), **body}, indent=1)
+    text = json.dumps({"format": FORMAT, "version": VERSION, "checksum": digest_of(body), **body}, indent=1)
     part = folder / f"{MANIFEST}.{os.getpid()}.part"
     try:
         with part.open("w") as file:
@@ -176,7 +176,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise InputError(
                 f"{path}: format {version} is newer than this niphash, which reads {VERSION}; update it"
             )
-        if version != VERSION or body.pop("checksum", None) != _digest_of(body):
+        if version != VERSION or body.pop("checksum", None) != digest_of(body):
             raise _damaged(path)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
@@ -404,7 +404,8 @@ def _read_array(path: Path, name: str, described: dict[str, Any], mmap: bool) ->
     return values
 
 
-def _digest_of(body: dict[str, Any]) -> str:
+def digest_of(body: dict[str, Any]) -> str:
+    """Return the checksum of plain data, 32 hexadecimal digits."""
     return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "Index", "Neighbours", "Pairs", "Stats", "checked_bits"]
 
-#: Codes that a join compares with the index at once.
-JOIN_ROWS = 4096
+#: Codes that a join compares with the index at once, and that it takes out of it at once.
+JOIN_ROWS, FETCH_ROWS = 4096, 2**20
 
 
 class Neighbours(NamedTuple):
@@ -181,10 +181,8 @@ class Index(ABC):
 
     def self_join(self, radius: int) -> Iterator[Pairs]:
         """Yield all pairs of codes within ``radius`` bits of each other, each once, some at a time."""
-        ids = self.ids
-        for start in range(0, len(ids), JOIN_ROWS):
-            left = ids[start : start + JOIN_ROWS]
-            found = self.range_search(self.get(left), radius)
+        for left, codes in self._parts(self.ids):
+            found = self.range_search(codes, radius)
             left = np.repeat(left, np.diff(found.offsets))
             once = found.ids > left
             if once.any():
@@ -194,13 +192,28 @@ class Index(ABC):
         """Return the k nearest others of each code: ids [N], distances int32 [N, k], their ids [N, k]."""
         ids = self.ids
         distances, others = np.empty((len(ids), k), np.int32), np.empty((len(ids), k), np.int64)
-        for start in range(0, len(ids), JOIN_ROWS):
-            part = slice(start, start + JOIN_ROWS)
-            at, found = self.search(self.get(ids[part]), k + 1)
-            own = found == ids[part][:, None]
+        start = 0
+        for part, codes in self._parts(ids):
+            at, found = self.search(codes, k + 1)
+            own = found == part[:, None]
             own[:, -1] |= ~own.any(axis=1)  # lost among more than k copies of it
-            distances[part], others[part] = (values[~own].reshape(-1, k) for values in (at, found))
+            rows = slice(start, start + len(part))
+            distances[rows], others[rows] = (values[~own].reshape(-1, k) for values in (at, found))
+            start = rows.stop
         return ids, distances, others
+
+    def _parts(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield ids and their codes, as many as a join compares at once.
+
+        They are taken out of the index in larger parts: one that keeps no codes in rows looks through all
+        row numbers each time.
+        """
+        for first in range(0, len(ids), FETCH_ROWS):
+            some = ids[first : first + FETCH_ROWS]
+            codes = self.get(some)
+            for start in range(0, len(some), JOIN_ROWS):
+                part = slice(start, start + JOIN_ROWS)
+                yield some[part], codes[part]
 
 
 def checked_bits(bits: int) -> int:

@@ -9,12 +9,12 @@ from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.pipeline.run import Run
 from niphash.studies.curves import (
-    PAPER_NAMES,
     curve,
     draw_against_bits,
     finish,
     float_line,
     one_panel,
+    paper_names,
     published_curves,
     published_numbers,
 )
@@ -113,7 +113,7 @@ def _fit_all(
 
 def _in_papers(one: Compared) -> tuple[str, ...]:
     """Return what published numbers are found by: papers compare codes of signs by Hamming distance."""
-    return PAPER_NAMES.get(one.method, ()) if one.distance == "hamming" or one.method == "pq" else ()
+    return paper_names(one.method) if one.distance == "hamming" or one.method == "pq" else ()
 
 
 def _ranked(
@@ -201,7 +201,7 @@ def _draw_loss(
     mean = exact.means[metric]
     axes.axvline(mean, color="black", ls=":", label=f"float descriptor, {mean:.3f}")
     axes.axvspan(*exact.intervals[metric], color="black", alpha=0.08, linewidth=0)
-    for number in published_numbers(bench.published_as, metric, PAPER_NAMES["float"], published):
+    for number in published_numbers(bench.published_as, metric, paper_names("float"), published):
         said = f"float, published ({number.paper}, {number.descriptor})"
         axes.axvline(number.value, color="C1", ls="--", lw=1, label=said)
     axes.plot([], [], color="C0", marker="o", label="measured, 95 % interval")

@@ -13,8 +13,8 @@ from niphash.evaluation.evaluator import Report
 from niphash.studies.measured import label
 from niphash.studies.published_values import Published, find_published
 
-#: Our hashing choices and regularisers, and what the papers call the same method. The RBM that 1603.04595
-#: sets beside RBMH has Hinton's sparsity term; none is published without any.
+#: Hashing choices and regularisers that the papers do not call as we do, see :func:`paper_names`. The RBM
+#: that 1603.04595 sets beside RBMH has Hinton's sparsity term; none is published without any.
 PAPER_NAMES: Mapping[str, tuple[str, ...]] = {
     "sparsity": ("rbm",),
     "rbmh": ("rbmh",),
@@ -23,7 +23,6 @@ PAPER_NAMES: Mapping[str, tuple[str, ...]] = {
     "rbm_siamese": ("deephash+",),
     "rbm_triplet": ("uth",),
     "spectral": ("sh",),
-    **{name: (name,) for name in ("itq", "lsh", "bpbc", "pq", "pca_sign")},
     "float": ("uncompressed",),
 }
 
@@ -49,6 +48,11 @@ def curve(label: str, reports: Mapping[int, Report], metric: str) -> Curve:
     """Return the curve of ``reports`` keyed by x."""
     means = [report.means[metric] for report in reports.values()]
     return Curve(label, list(reports), means, [report.intervals[metric] for report in reports.values()])
+
+
+def paper_names(method: str) -> tuple[str, ...]:
+    """Return what the papers call a hashing choice or a regulariser of ours."""
+    return PAPER_NAMES.get(method, (method,))
 
 
 def published_numbers(

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
-from niphash.hashing.rbm.fine_tuning import EPOCH_ITERATIONS, Snapshots
+from niphash.hashing.rbm.fine_tuning import EPOCH_ITERATIONS
+from niphash.hashing.rbm.fine_tuning_stage import Snapshots
 from niphash.hashing.rbm.network import Stack
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.options import check_number

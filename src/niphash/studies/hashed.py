@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, get_args
@@ -14,20 +13,22 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from niphash import progress
 from niphash.config import conf_dir
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.hashing.hasher import DistanceName, Hasher
 from niphash.hashing.rbm.regularizers import RegularizerName
 from niphash.hashing.rbm.stack import RBMStack
-from niphash.pipeline.fitting import checksums, share_a_photo, view_pairs, with_views
+from niphash.pipeline.fitting import FitSet, checksums, fit_rows, share_a_photo, view_pairs, with_views
 from niphash.pipeline.run import Run
 from niphash.search.comparison import DistanceChoice, code_distances
 from niphash.search.ranking import rank
 from niphash.studies.measured import Bench, check_names, metric_of_record, paired, prepare
 from niphash.studies.published_values import published
+from niphash.training import loggers
 from niphash.training.fit_data import FitData
-from niphash.training.trainer import TrainerFactory
+from niphash.training.trainer import TrainerFactory, with_callbacks
 
 log = logging.getLogger(__name__)
 
@@ -102,14 +103,19 @@ class HashingBench:
         Raises:
             InputError: no such choice or key, or it cannot be fitted on these descriptors.
         """
-        return self.fit_hasher(self.hasher(overrides), *callbacks)
+        return self.fit_hasher(self.hasher(overrides), *callbacks, name=" ".join(overrides))
 
     def fit_rows(self, hasher: Hasher) -> np.ndarray:
         """Return what ``hasher`` is fitted on, float32 [M, D]."""
         return self.with_views if hasher.needs_pairs else self.photos
 
-    def fit_hasher(self, hasher: Hasher, *callbacks: pl.Callback) -> Hasher:
-        """Fit ``hasher`` and return it; ``callbacks`` follow its stages.
+    def fit_hasher(self, hasher: Hasher, *callbacks: pl.Callback, name: str = "") -> Hasher:
+        """Fit ``hasher`` and return it.
+
+        Args:
+            hasher: Unfitted.
+            *callbacks: Follow its stages.
+            name: Of its progress and its curves; the method and its bits where there is none.
 
         Raises:
             InputError: it cannot be fitted on these descriptors.
@@ -117,9 +123,16 @@ class HashingBench:
         rows = self.fit_rows(hasher)
         hasher.check(rows.shape[1], len(rows))
         data = FitData(rows, self.pairs if hasher.needs_pairs else None)
-        with _trainer(self.run) as trainer:
-            hasher.fit(data, partial(trainer, callbacks=list(callbacks)))
+        with self._shown(hasher, name), _trainer(self.run, callbacks) as trainer:
+            hasher.fit(data, trainer)
         return hasher
+
+    @contextmanager
+    def _shown(self, hasher: Hasher, name: str = "") -> Iterator[None]:
+        """Put the method before the progress and the curves of what is fitted in the ``with`` block."""
+        name = name or f"{type(hasher).__name__}, {hasher.bits} bits"
+        with progress.owned(name), loggers.owned(self.run.loggers, name):
+            yield
 
     def fit_first_phase(self, hasher: RBMStack) -> dict[str, torch.Tensor]:
         """Return the state of ``hasher``, which is left unfitted, after the first of its phases.
@@ -130,7 +143,7 @@ class HashingBench:
         self._check(hasher)
         start = copy(hasher)
         start.phases = hasher.phases[:1]
-        with _trainer(self.run) as trainer:
+        with self._shown(hasher), _trainer(self.run) as trainer:
             start.fit(FitData(self.fit_rows(hasher)), trainer)
         return start.state_dict()
 
@@ -138,8 +151,8 @@ class HashingBench:
         """Go on with the other phases of ``hasher`` from what :meth:`fit_first_phase` returned."""
         hasher.load_state_dict({key: value.clone() for key, value in state.items()})
         data = FitData(self.fit_rows(hasher), self.pairs if hasher.needs_pairs else None)
-        with _trainer(self.run) as trainer:
-            hasher.fine_tune(data, partial(trainer, callbacks=list(callbacks)))
+        with self._shown(hasher), _trainer(self.run, callbacks) as trainer:
+            hasher.fine_tune(data, trainer)
 
     def _check(self, hasher: Hasher) -> None:
         rows = self.fit_rows(hasher)
@@ -179,7 +192,7 @@ class HashingBench:
         """
         hasher = self.hasher(overrides)
         try:
-            self.fit_hasher(hasher)
+            self.fit_hasher(hasher, name=" ".join(overrides))
         except InputError as error:
             log.warning("%s is left out: %s", " ".join(overrides), error)
             return None
@@ -280,6 +293,18 @@ def hashing_benches(run: Run, views: bool = True, queries: int | None = None) ->
     return found
 
 
+def check_counts(run: Run, fit_set: FitSet) -> None:
+    """Refuse what ``run`` could not learn from so many fit photos, before any photo is described.
+
+    Raises:
+        InputError: its descriptor or its hashing method needs more of them.
+    """
+    run.describer.check(len(fit_set.images))
+    rows = fit_rows(fit_set, run.fit, run.hasher.needs_pairs, run.seed)
+    run.hasher.check(run.describer.dim, rows.count)
+    run.hasher.check_pairs(rows.pairs, rows.count)
+
+
 def _check_readable(what: str, rows: np.ndarray, data: str) -> None:
     if not _readable(rows).any():
         raise InputError(f"{data}: none of the {len(rows)} {what} photos can be read")
@@ -298,10 +323,14 @@ def _readable_pairs(rows: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np
 
 
 @contextmanager
-def _trainer(run: Run) -> Iterator[TrainerFactory]:
-    """Give the trainer of ``run``; its checkpoints are thrown away, since every method makes its own."""
+def _trainer(run: Run, callbacks: Sequence[pl.Callback] = ()) -> Iterator[TrainerFactory]:
+    """Give the trainer of ``run``; its checkpoints are thrown away, since every method makes its own.
+
+    ``callbacks`` follow every stage, after those of the run.
+    """
     with TemporaryDirectory(prefix="niphash-") as folder:
-        yield run.trainer_in(Path(folder))
+        make = run.trainer_in(Path(folder), run.loggers)
+        yield with_callbacks(make, lambda: [*run.new_callbacks(), *callbacks])
 
 
 def chosen_metric(metric: str | None, bench: HashingBench, known: Report) -> str:

@@ -82,7 +82,7 @@ def margins(
         queries: At most so many queries; ``None`` for all.
         published: Descriptors whose published numbers are drawn.
         losses: Of ``hashing.loss``; the first is what the others are compared with.
-        pairs: What matches: ``"fit"`` (``fit.pairs``, or views of the fit photos) or ``"objects"`` (photos of
+        pairs: What matches: ``"fit"`` (``fit.pairs``, or views of the fit photos) or ``"labels"`` (photos of
             half the objects of the tested data set; the other half is measured).
         depth: Number of layers, see :func:`niphash.studies.fine_tuning_curves.halved_layers`; ``None``, or
             where ``hashing.layers`` is given: those.
@@ -92,15 +92,15 @@ def margins(
         InputError: an option cannot be used, or there are no pairs.
     """
     check_names("study.losses", losses, LOSSES)
-    check_names("study.pairs", [pairs], ["fit", "objects"])
+    check_names("study.pairs", [pairs], ["fit", "labels"])
     variants = [LOSSES[loss] for loss in losses]
     check_course_options(run, variants, every, published, depth)
-    if pairs == "objects" and run.fit.pairs is not None:
+    if pairs == "labels" and run.fit.pairs is not None:
         raise InputError(
-            "study.pairs=objects: pairs come from the tested data; leave out fit.pairs or set study.pairs=fit"
+            "study.pairs=labels: pairs come from the tested data; leave out fit.pairs, or set study.pairs=fit"
         )
     bench = hashing_bench(run, views=pairs == "fit", queries=queries)
-    if pairs == "objects":
+    if pairs == "labels":
         bench = with_true_pairs(bench, run.seed)
     courses = follow_all(bench, variants, every, depth)
     first = courses[variants[0].label]

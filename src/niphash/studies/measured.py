@@ -1,6 +1,8 @@
 """What studies share: a data set with its fit photos, describers built from overrides, float reports."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -20,6 +22,18 @@ from niphash.pipeline.run import Run, Target
 from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
 from niphash.search.ranking import rank
 from niphash.studies.published_values import published_name
+
+_fits: ContextVar[dict[Hashable, Describer] | None] = ContextVar("fits", default=None)
+
+
+@contextmanager
+def shared_fits() -> Iterator[None]:
+    """Fit a describer once for all the studies inside the ``with`` block that want it on the same photos."""
+    token = _fits.set({})
+    try:
+        yield
+    finally:
+        _fits.reset(token)
 
 
 @dataclass(frozen=True)
@@ -71,8 +85,16 @@ class Bench:
         return self.fitted(self.run.variant(overrides).describer)
 
     def fitted(self, describer: Describer) -> "Fitted":
-        """Return ``describer``, fitted, beside its store."""
-        describer.fit(self.fit_set.images)
+        """Return ``describer``, fitted, beside its store; see :func:`shared_fits`."""
+        images, fits = self.fit_set.images, _fits.get()
+        key = (describer.fingerprint, self.run.seed, images.ids, tuple(map(str, images.sources)))
+        known = None if fits is None else fits.get(key)
+        if known is None:
+            describer.fit(images)
+        else:
+            describer = known
+        if fits is not None:
+            fits[key] = describer
         return Fitted(describer, DescriptorStore.of(describer, self.run.descriptors_dir))
 
     def report(self, queries: np.ndarray, *database: np.ndarray, task: RetrievalTask | None = None) -> Report:

@@ -12,12 +12,12 @@ from niphash.hashing.hasher import Hasher
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.pipeline.run import Run
 from niphash.studies.curves import (
-    PAPER_NAMES,
     blank_figure,
     color,
     curve,
     draw_against_bits,
     finish,
+    paper_names,
     published_curves,
 )
 from niphash.studies.hashed import (
@@ -88,10 +88,7 @@ def regularizer(
     draw_against_bits(
         left,
         [curve(NAMES.get(name, name), at, metric) for name, at in reports.items()],
-        [
-            published_curves(bench.published_as, metric, PAPER_NAMES.get(name, ()), published)
-            for name in reports
-        ],
+        [published_curves(bench.published_as, metric, paper_names(name), published) for name in reports],
     )
     finish(left, metric, f"{bench.title}: one RBM layer, by regulariser", outside=True)
     shown = min(base, key=lambda b: abs(b - run.bits))

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from niphash.errors import writing
+from niphash.training.loggers import Table
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class StudyResult:
     rows: Sequence[Mapping[str, Any]]
     figure: Figure
     sentence: str
+
+    def table(self) -> Table:
+        """Return the rows as a table for loggers."""
+        columns = list(self.rows[0])
+        return Table(columns, [[row[column] for column in columns] for row in self.rows])
 
     def write(self, run_dir: Path) -> None:
         """Print the sentence, and write ``<name>.csv``, ``<name>.png`` and ``<name>.txt``.

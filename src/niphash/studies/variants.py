@@ -7,7 +7,7 @@ constants of a default (``constants``), growth with the fit set (``fit_size``).
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.evaluation.intervals import bootstrap_interval, ratio_interval
 from niphash.options import check_numbers
+from niphash.pipeline.fitting import FitSet, choose_fit_set
 from niphash.pipeline.run import Run
 from niphash.studies.curves import Dot, blank_figure, color, dots
-from niphash.studies.hashed import HashingBench, hashing_benches
+from niphash.studies.hashed import HashingBench, check_counts, hashing_benches
 from niphash.studies.measured import Difference, check_names, selected
 from niphash.studies.result import StudyResult
 
@@ -190,16 +191,28 @@ def measure_variants(
         for name, overrides in variants.items()
         for seed in seeds
     }
-    for one in runs.values():
-        one.hasher.check(one.describer.dim, one.fit.limit or 10**9)  # before any photo is described
+    _check_all(runs.values())
     reports: dict[str, dict[str, list[Report]]] = {}
     for key, benches in _benches(runs, queries):
         name, one = key[0], runs[key]
-        hasher = benches[0].fit_hasher(one.hasher) if one.hasher.bits else None
+        owner = f"{name}, {one.hasher.bits} bits, seed {key[1]}"
+        hasher = benches[0].fit_hasher(one.hasher, name=owner) if one.hasher.bits else None
         for bench in benches:
             report = bench.float_report() if hasher is None else bench.report(hasher, one.distance)
             reports.setdefault(bench.name, {}).setdefault(name, []).append(report)
     return {data: _outcomes(at, metric) for data, at in reports.items()}
+
+
+def _check_all(runs: Iterable[Run]) -> None:
+    """Refuse a variant that cannot be fitted, before any photo is described."""
+    fit_sets: dict[str, FitSet] = {}
+    for run in runs:
+        data = run.targets[0].data
+        key = json.dumps([run.option("data"), run.option("fit"), run.seed], sort_keys=True)
+        if key not in fit_sets:
+            data.prepare()
+            fit_sets[key] = choose_fit_set(run.fit, data, run.data_set, run.seed)
+        check_counts(run, fit_sets[key])
 
 
 def _benches(

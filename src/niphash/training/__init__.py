@@ -12,6 +12,6 @@ __getattr__, __all__ = exports(
         "callbacks": ("EpochCheckpoint", "StageProgress"),  # checkpoint and progress of a stage
         "streams": ("StageBatches", "DescriptorBatches", "SampledBatches"),  # shuffled batches
         "view_whitening": ("fit_view_whitening",),  # directions that views do not change
-        "loggers": ("CSVLogger", "wandb_logger"),  # experiment loggers
+        "loggers": ("CSVLogger", "TensorBoardLogger", "wandb_logger"),  # experiment loggers
     },
 )

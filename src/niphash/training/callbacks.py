@@ -159,7 +159,9 @@ class StageProgress(pl.Callback):
         """Begin the bar."""
         if trainer.is_global_zero:
             total = int(trainer.estimated_stepping_batches)
-            self._steps = track(itertools.repeat(None), f"train {self.description}", total)
+            done = int(trainer.global_step)
+            self._steps = track(itertools.repeat(None), f"train {self.description}", total, start=done)
+            next(self._steps)  # an item is counted when the next one is asked for
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -169,7 +171,7 @@ class StageProgress(pl.Callback):
             next(self._steps)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End the bar."""
+        """End the bar, where it stands: a callback may have stopped the stage."""
         if self._steps is not None:
             self._steps.close()
         self._steps = None

@@ -20,6 +20,7 @@ from niphash.training.callbacks import (
     StageProgress,
     spawned_errors,
 )
+from niphash.training.loggers import SharedAxis
 from niphash.training.rows import tensors_fingerprint
 from niphash.training.streams import StageBatches
 from niphash.training.trainer import TrainerFactory, quiet, quiet_cpu_trainer
@@ -58,6 +59,9 @@ def fit_module(
     path = None
     with quiet():
         runner = (trainer or quiet_cpu_trainer)(max_epochs=max_epochs, reload_dataloaders_every_n_epochs=1)
+        for logger in runner.loggers:
+            if isinstance(logger, SharedAxis):
+                logger.begin_stage(max_epochs * _steps(batches))
         if trainer is not None:
             path = Path(runner.default_root_dir) / f"{name}.ckpt"
         text = json.dumps(_identity(module, batches, runner), sort_keys=True)
@@ -75,6 +79,11 @@ def fit_module(
         raise InputError(
             f"{name}: training diverged, its weights are not finite; lower the learning rate of this stage"
         )
+
+
+def _steps(batches: StageBatches) -> int:
+    """Return the steps of an epoch in one process."""
+    return len(batches.train_dataloader())
 
 
 def _identity(module: pl.LightningModule, batches: StageBatches, trainer: pl.Trainer) -> dict[str, Any]:

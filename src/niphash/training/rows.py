@@ -29,6 +29,26 @@ class Rows(Protocol):
     def __getitem__(self, rows: Any, /) -> np.ndarray: ...
 
 
+class SentByName:
+    """What holds ``descriptors`` [N, D]; a spawned process is sent the name of their file in their place."""
+
+    descriptors: Rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        array = self.descriptors
+        # a process that is spawned opens a whole file map itself; parts and other arrays are sent to it
+        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.mode == "r":
+            state["descriptors"] = (array.filename, array.dtype, array.shape, array.offset)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["descriptors"], tuple):
+            name, dtype, shape, offset = state["descriptors"]
+            state["descriptors"] = np.memmap(name, dtype, mode="r", offset=offset, shape=shape)
+        self.__dict__.update(state)
+
+
 def blocks(descriptors: Rows, rows: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
     """Yield float32 [<= rows, D] copies of a float array or memory map [N, D], in order.
 

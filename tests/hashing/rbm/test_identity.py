@@ -29,7 +29,14 @@ SHORT = {
 #: Applied after the last stage, so no checkpoint depends on it.
 AFTERWARDS = {"recenter"}
 #: Values that no rule below finds.
-OTHERS = {"layers": [18], "bits": 16, "margins": [1.0, 2.0], "quantiles": [0.1, 0.6], "iterations": 200}
+OTHERS = {
+    "scaling": "dimension",
+    "layers": [18],
+    "bits": 16,
+    "margins": [1.0, 2.0],
+    "quantiles": [0.1, 0.6],
+    "iterations": 200,
+}
 
 
 def data() -> FitData:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.rbm.fine_tuning import Snapshots
+from niphash.hashing.rbm.fine_tuning_stage import Snapshots
 from niphash.hashing.rbm.network import Stack
 from niphash.hashing.rbm.siamese import median_margins, siamese_loss
 from niphash.hashing.rbm.stack import RBMSiamese

@@ -84,14 +84,18 @@ def test_bits_are_appended_to_layers_by_hand():
     ]
 
 
-@pytest.mark.parametrize("visible", ["binary", "gaussian"])
-def test_output_and_bits_are_the_formulas(visible):
+@pytest.mark.parametrize(
+    ("visible", "scaling"), [("binary", "auto"), ("gaussian", "dimension"), ("gaussian", "principal")]
+)
+def test_output_and_bits_are_the_formulas(visible, scaling):
     data = clusters(50)
-    hasher = quick(visible=visible, max_epochs=2)
+    hasher = quick(visible=visible, scaling=scaling, max_epochs=2)
     hasher.fit(FitData(data))
     state = {key: value.numpy().astype(np.float64) for key, value in hasher.state_dict().items()}
     mean, std = data.mean(0), data.std(0)
     z = (data > mean).astype(float) if visible == "binary" else (data - mean) / std
+    if scaling == "principal":
+        z = (data - mean) @ state["axes"].T / state["scale"]
     activations = []
     for layer in range(2):
         projection = z @ state[f"layers.{layer}.weight"].T + state[f"layers.{layer}.hidden_bias"]
@@ -169,7 +173,7 @@ def test_saved_state_gives_the_same_codes(fitted):
     loaded = RBMStack(16)
     loaded.load_state_dict({key: value.clone() for key, value in fitted.state_dict().items()})
     assert np.array_equal(loaded.encode(clusters()), fitted.encode(clusters()))
-    assert loaded.log_config() == {"layers": [64, 32, 16]}
+    assert loaded.log_config() == {"layers": [32, 32, 16]}
     with pytest.raises(InputError, match="codes of 16 bits, not bits=8"):
         RBMStack(8).load_state_dict(fitted.state_dict())
 

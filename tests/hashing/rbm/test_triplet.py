@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from niphash.errors import InputError
-from niphash.hashing.rbm.fine_tuning import Snapshots
+from niphash.hashing.rbm.fine_tuning_stage import Snapshots
 from niphash.hashing.rbm.network import Stack
 from niphash.hashing.rbm.stack import RBMTriplet
 from niphash.hashing.rbm.triplet import triplet_loss
@@ -25,6 +25,7 @@ from niphash.training.trainer import quiet_cpu_trainer
 #: A first phase too short to matter, from weights large enough to spread the activations.
 SMALL = {
     "layers": [16],
+    "scaling": "dimension",
     "max_epochs": 1,
     "min_steps": 1,
     "learning_rate": 0.001,

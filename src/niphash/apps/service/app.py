@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from fastapi import Body, FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
@@ -22,7 +22,7 @@ from niphash.apps.service.metrics import Metrics
 from niphash.apps.service.reference import reference_page
 from niphash.apps.service.thumbnail_cache import SIDES, Thumbnails
 from niphash.apps.service.uploads import FIELD, upload_of
-from niphash.collection.answers import Answer
+from niphash.collection.answers import Answer, Match
 from niphash.collection.collection import Collection
 from niphash.collection.duplicates import duplicate_groups
 from niphash.collection.manifest import Entry
@@ -50,18 +50,32 @@ _BODY = {
 }
 
 
+class Region(BaseModel):
+    """Where the query is in a photo: four corners, x and y in pixels of the photo of that size."""
+
+    corners: list[list[float]]
+    width: int
+    height: int
+
+
 class FoundPhoto(BaseModel):
-    """A photo of the collection that a search found."""
+    """A photo of the collection that a search found; ``score`` and ``region`` are those of a re-ranking."""
 
     id: int
     name: str
     distance: float
+    probability: float | None = None  # that it shows the same thing, where the model knows
     itself: bool
     thumbnail: str
+    score: float | None = None
+    region: Region | None = None
 
 
 class SearchResult(BaseModel):
-    """What was found, nearest first; ``problem`` says why nothing could be."""
+    """What was found, nearest first, or best first where it was re-ranked.
+
+    ``problem`` says why nothing could be found.
+    """
 
     problem: str | None
     bits: int
@@ -92,6 +106,20 @@ class AddedPhoto(BaseModel):
     new: bool
 
 
+class Question(NamedTuple):
+    """How a search is asked.
+
+    Attributes:
+        reach: How much is wanted.
+        box: Ask with this part of the photo.
+        rerank: How the first results are ordered anew, a name of ``conf/rerank``.
+    """
+
+    reach: Reach
+    box: Box | None
+    rerank: str
+
+
 class Service:
     """What the requests share.
 
@@ -110,17 +138,23 @@ class Service:
         async with self.workers.pass_through():
             return await run_in_threadpool(function, *arguments)
 
-    def search(self, path: Path, reach: Reach, box: Box | None) -> Answer:
-        """Search with an uploaded photo."""
+    def search(self, path: Path, size: tuple[int, int], question: Question) -> SearchResult:
+        """Search with an uploaded photo of ``size``."""
+        reranking = self.collection.reranking(question.rerank)
         with self.metrics.timer("search_photo"):
-            (answer,) = self.collection.answers(ImageSet(("the photo",), (path,)), reach, box)
-        return answer
+            images = ImageSet(("the photo",), (path,))
+            (answer,) = self.collection.answers(images, question.reach, question.box, reranking)
+        return self.result(answer, *size)
 
-    def search_held(self, number: int, reach: Reach, box: Box | None) -> Answer:
+    def search_held(self, number: int, question: Question) -> SearchResult:
         """Search with a photo of the collection."""
-        self.collection.location_inside(self.entry(number))
+        entry = self.entry(number)
+        held = self.held(entry)
+        self.collection.location_inside(entry)
+        reranking = self.collection.reranking(question.rerank)
         with self.metrics.timer("search_held"):
-            return self.collection.answer_for(number, reach, box)
+            answer = self.collection.answer_for(number, question.reach, question.box, reranking)
+        return self.result(answer, held.width, held.height)
 
     def entry(self, number: int) -> Entry:
         """Return what is known of a photo; 404 where it is not held."""
@@ -148,8 +182,11 @@ class Service:
                 id=match.id,
                 name=_name(entries[match.id]),
                 distance=match.distance,
+                probability=match.probability,
                 itself=match.itself,
                 thumbnail=_thumbnail(match.id),
+                score=match.score,
+                region=self._region(match, entries[match.id]),
             )
             for match in answer.matches
             if match.id in entries
@@ -157,6 +194,12 @@ class Service:
         return SearchResult(
             problem=answer.problem, bits=self.collection.bits, width=width, height=height, matches=matches
         )
+
+    def _region(self, match: Match, entry: Entry) -> Region | None:
+        if match.region is None:
+            return None
+        held = self.held(entry)
+        return Region(corners=match.region, width=held.width, height=held.height)
 
     def gauges(self) -> dict[str, float]:
         """Return the state of this moment."""
@@ -205,20 +248,18 @@ def _add_search(app: FastAPI, service: Service) -> None:
         within: Annotated[float | None, Query(ge=0)] = None,
         distance: Literal["auto", "hamming", "asymmetric"] = "auto",
         box: Annotated[str | None, Query(description="left,top,right,bottom in pixels")] = None,
+        rerank: Literal["none", "float", "geometric", "query_expansion"] = "none",
     ) -> SearchResult:
         """Find the photos that look like the one in the body, or like the photo of an id."""
         reach = Reach(min(k or most, most) if k or within is not None else None, within, distance)
-        part = None if box is None else _box(box)
+        question = Question(reach, None if box is None else _box(box), rerank)
         async with service.bodies.pass_through():
             if id is not None:
-                held = service.held(service.entry(id))
-                answer = await service.work(service.search_held, id, reach, part)
-                return service.result(answer, held.width, held.height)
+                return await service.work(service.search_held, id, question)
             async with upload_of(request, service.limits) as upload:
                 if upload is None:
                     raise HTTPException(422, "give a photo in the body, or the id of a photo that is held")
-                answer = await service.work(service.search, upload.path, reach, part)
-                return service.result(answer, *upload.size)
+                return await service.work(service.search, upload.path, upload.size, question)
 
     @app.get("/duplicates")
     async def duplicates(within: Annotated[int, Query(ge=0, le=16)] = 3) -> list[list[FoundPhoto]]:

@@ -18,6 +18,7 @@ from niphash.descriptors.describer import Skipped
 from niphash.errors import InputError
 from niphash.parallel import map_ahead
 from niphash.progress import track
+from niphash.training.schedule import derived_seed
 from niphash.training.streams import StageBatches
 
 Sample = tuple[Path, int]
@@ -199,8 +200,3 @@ def photos_fingerprint(samples: Sequence[Sample]) -> str:
     for path, label in samples:
         digest.update(f"{path}|{path.stat().st_size}|{label}\n".encode())
     return digest.hexdigest()
-
-
-def derived_seed(*parts: int) -> int:
-    """Return a seed of 63 bits that whole numbers from 0 on decide."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -10,7 +10,6 @@ steps would otherwise be so long that every logit ends behind a dead ReLU, or at
 from pathlib import Path
 from typing import Any, Self, cast
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -19,10 +18,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from niphash.descriptors.classifier.class_folders import derived_seed
 from niphash.descriptors.network.weights import lay_in, read_weights
 from niphash.descriptors.network.zoo import network_of
 from niphash.errors import InputError
+from niphash.training.schedule import derived_seed, schedule_factor
 
 SCHEDULES = ("cosine", "constant")
 
@@ -175,16 +174,6 @@ class Classifier(pl.LightningModule):
             optimizer, lambda step: schedule_factor(step, steps, self.warmup, self.schedule)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
-
-
-def schedule_factor(step: int, steps: int, warmup: float, schedule: str) -> float:
-    """Return the share of the full learning rate at ``step`` of ``steps``; see :class:`Classifier`."""
-    rising = int(warmup * steps)
-    if step < rising:
-        return 0.01 + 0.99 * step / rising
-    if schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + float(np.cos(np.pi * min(1.0, (step - rising) / max(1, steps - rising)))))
 
 
 def build_network(

@@ -71,7 +71,7 @@ class SiftDoG(LocalBackbone):
         self,
         longer_side: int = 640,
         enlarge: bool = False,
-        peak: float = 0.0,
+        peak: float = 0.04,
         edge: float = 10.0,
         limit: int = 4000,
         rootsift: bool = True,

@@ -333,8 +333,13 @@ def rotate(image: np.ndarray, angle: float) -> np.ndarray:
 def crop_centre(image: np.ndarray, part: float) -> np.ndarray:
     """Return the centre of [H, W, 3] whose sides are ``part`` of the image's, to the nearest two pixels."""
     height, width = image.shape[:2]
-    top, left = round(height * (1 - part) / 2), round(width * (1 - part) / 2)
+    top, left = crop_offset(height, part), crop_offset(width, part)
     return image[top : height - top, left : width - left]
+
+
+def crop_offset(side: int, part: float) -> int:
+    """Return how many pixels of a side are left out at either end, see :func:`crop_centre`."""
+    return round(side * (1 - part) / 2)
 
 
 def resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -17,6 +17,23 @@ IMAGENET_CLASSES = 1000
 SLIM_CLASSES = 1001
 
 
+class UnavailableWeights(InputError):
+    """Pretrained weights that cannot be downloaded.
+
+    Attributes:
+        network: Whose weights.
+        reason: What the download said.
+    """
+
+    def __init__(self, part: str, network: str, reason: str) -> None:
+        super().__init__(
+            f"{part}.weights=default: the pretrained weights of {network} cannot be downloaded "
+            f"({reason}); connect to the network once, or give {part}.weights=<path to a state dict> "
+            f"or {part}.weights=random"
+        )
+        self.network, self.reason = network, reason
+
+
 class Zoo(ABC):
     """One network of a library: its architecture, and how its pretrained weights were trained.
 
@@ -79,13 +96,8 @@ class Zoo(ABC):
             return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
         return self.mean, self.std
 
-    def _unavailable(self, error: Exception) -> InputError:
-        reason = " ".join(str(error).split())[:200]
-        return InputError(
-            f"{self.part}.weights=default: the pretrained weights of {self.name} cannot be downloaded "
-            f"({reason}); connect to the network once, or give {self.part}.weights=<path to a state dict> "
-            f"or {self.part}.weights=random"
-        )
+    def _unavailable(self, error: Exception) -> UnavailableWeights:
+        return UnavailableWeights(self.part, self.name, " ".join(str(error).split())[:200])
 
 
 class Torchvision(Zoo):

@@ -11,6 +11,7 @@ from niphash.data.images import ImageSet
 from niphash.descriptors.describer import Describer, DescribeReport
 from niphash.descriptors.store.store import DescriptorStore, StoredDescriptors, checksums, describe_to_store
 from niphash.training.callbacks import SpawnedProcess, spawned_errors
+from niphash.training.trainer import quiet
 
 #: Photos that a process describes at a time, and a shard it writes.
 BLOCK = 128
@@ -39,12 +40,13 @@ def describe_distributed(
     keys, unreadable = checksums(images)
     absent = np.setdiff1d(np.flatnonzero(store.find(keys) < 0), list(unreadable))
     if len(absent):
-        runner = trainer(logger=False, enable_checkpointing=False, callbacks=[SpawnedProcess()])
+        with quiet():
+            runner = trainer(logger=False, enable_checkpointing=False, callbacks=[SpawnedProcess()])
         # as many blocks as keep all processes busy to the end, of BLOCK photos at most
         blocks = np.array_split(absent, runner.world_size * -(-len(absent) // (BLOCK * runner.world_size)))
         blocks = [block for block in blocks if len(block)]
         loader: DataLoader = DataLoader(blocks, batch_size=None)  # type: ignore[arg-type]  # a list will do
-        with spawned_errors():
+        with quiet(), spawned_errors():
             runner.predict(_Describing(describer, images, store), loader, return_predictions=False)
     return describe_to_store(describer, images, store, report)
 

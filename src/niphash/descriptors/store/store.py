@@ -328,7 +328,8 @@ def describe_to_store(
     store.refresh()
     absent = readable[store.find(keys[readable]) < 0]
     _, first = np.unique(as_bytes(keys[absent]), return_index=True)  # a photo that is twice in the set: once
-    failed = _describe(describer, images, absent[np.sort(first)], keys, store)
+    known = len(np.unique(as_bytes(keys[readable]))) - len(first)
+    failed = _describe(describer, images, absent[np.sort(first)], keys, store, known)
     positions = np.full(len(images), -1, np.int64)
     positions[readable] = store.find(keys[readable])
     for row in readable[positions[readable] < 0].tolist():
@@ -344,9 +345,17 @@ def describe_to_store(
 
 
 def _describe(
-    describer: Describer, images: ImageSet, rows: np.ndarray, keys: np.ndarray, store: DescriptorStore
+    describer: Describer,
+    images: ImageSet,
+    rows: np.ndarray,
+    keys: np.ndarray,
+    store: DescriptorStore,
+    known: int,
 ) -> dict[bytes, str]:
-    """Describe ``rows`` into the store, shard by shard; return why photos failed, by checksum."""
+    """Describe ``rows`` into the store, shard by shard; return why photos failed, by checksum.
+
+    ``known`` photos are there already.
+    """
     failed: dict[bytes, str] = {}
     done: list[tuple[np.ndarray, np.ndarray, bool]] = []
 
@@ -361,7 +370,7 @@ def _describe(
     check_folder(store.folder, "paths.data_dir or --out")
     try:
         for row, descriptor, blank in track(
-            describer.photos(images.subset(rows.tolist())), "describe", len(rows)
+            describer.photos(images.subset(rows.tolist())), "describe", known + len(rows), start=known
         ):
             key = keys[rows[row]]
             if isinstance(descriptor, Skipped):

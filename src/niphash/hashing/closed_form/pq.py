@@ -1,6 +1,5 @@
 """Product quantisation: one byte a sub-vector, searched by float distances; for reference."""
 
-import faiss
 import numpy as np
 import torch
 
@@ -107,6 +106,8 @@ class PQ(Hasher):
 
 def kmeans(points: np.ndarray, seed: int) -> np.ndarray:
     """Return 256 k-means centroids, float32 [256, d], of float32 [N, d] points, N >= 256."""
+    import faiss
+
     clustering = faiss.Kmeans(points.shape[1], CENTROIDS, niter=25, seed=seed, min_points_per_centroid=1)
     clustering.train(np.ascontiguousarray(points))
     return np.asarray(clustering.centroids, np.float32)

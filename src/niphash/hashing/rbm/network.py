@@ -1,6 +1,6 @@
 """The network of RBM hashing: layers of RBMs, trained or not, from descriptors to projections and bits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from niphash.hashing.rbm.rbm import RBM, VisibleUnits
+from niphash.hashing.rbm.scaling import VisibleScaling
 
 
 class StackOutput(NamedTuple):
@@ -23,26 +24,33 @@ class StackOutput(NamedTuple):
 
 
 class Stack(nn.Module):
-    """Layers of RBMs over a fitted standardisation of the descriptor.
+    """Layers of RBMs over a fitted scaling of the descriptor.
 
-    Buffers: ``mean`` and ``scale`` [D] of the fit set, and ``threshold`` [bits] of the top projection.
+    Buffers: ``mean`` [D], ``scale`` [V] and, where there are some, ``axes`` [V, D] of the fit set, and
+    ``threshold`` [bits] of the top projection.
 
     Args:
-        sizes: Visible units, then the hidden units of every layer: ``(8192, 1024, 64)``.
-        visible_units: Of the first layer. ``"binary"``: v = [x > mean]; ``"gaussian"``:
-            v = (x - mean) / scale. Later layers see activations in (0, 1) and are binary.
+        sizes: Visible units V, then the hidden units of every layer: ``(8192, 1024, 64)``.
+        visible_units: Of the first layer. ``"binary"``: v = [x > mean]; ``"gaussian"``: see
+            :class:`VisibleScaling`. Later layers see activations in (0, 1) and are binary.
+        scaling: Of the descriptor; by default mean 0, scale 1 and no axes.
     """
 
     mean: torch.Tensor
     scale: torch.Tensor
+    axes: torch.Tensor | None
     threshold: torch.Tensor
     layers: nn.ModuleList
 
-    def __init__(self, sizes: Sequence[int], visible_units: VisibleUnits) -> None:
+    def __init__(
+        self, sizes: Sequence[int], visible_units: VisibleUnits, scaling: VisibleScaling | None = None
+    ) -> None:
         super().__init__()
         self.visible_units = visible_units
-        self.register_buffer("mean", torch.zeros(sizes[0]))
-        self.register_buffer("scale", torch.ones(sizes[0]))
+        mean, scale, axes = scaling or VisibleScaling(torch.zeros(sizes[0]), torch.ones(sizes[0]))
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        self.register_buffer("axes", axes)
         self.register_buffer("threshold", torch.zeros(sizes[-1]))
         units: list[VisibleUnits] = [visible_units] + ["binary"] * (len(sizes) - 2)
         self.layers = nn.ModuleList(
@@ -52,7 +60,7 @@ class Stack(nn.Module):
     @property
     def sizes(self) -> list[int]:
         """Visible units, then the hidden units of every layer."""
-        return [self.mean.numel(), *(layer.hidden_bias.numel() for layer in self.rbms)]
+        return [self.rbms[0].weight.shape[1], *(layer.hidden_bias.numel() for layer in self.rbms)]
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -65,10 +73,11 @@ class Stack(nn.Module):
         return cast(list[RBM], list(self.layers))
 
     def standardise(self, descriptors: torch.Tensor) -> torch.Tensor:
-        """Return the visible states [B, D] of the first layer."""
+        """Return the visible states [B, V] of the first layer."""
         if self.visible_units == "binary":
             return (descriptors > self.mean).to(descriptors.dtype)
-        return (descriptors - self.mean) / self.scale
+        centred = descriptors - self.mean
+        return (centred if self.axes is None else centred @ self.axes.T) / self.scale
 
     def below(self, depth: int) -> nn.Module:
         """Return the part under layer ``depth`` as a module: descriptors [B, D] to that layer's input."""
@@ -87,6 +96,10 @@ class Stack(nn.Module):
     def project(self, descriptors: torch.Tensor) -> torch.Tensor:
         """Return the top projection less its threshold, [B, bits]; its signs are the bits."""
         return self(descriptors).projection - self.threshold
+
+
+#: Turns a network and a batch into a scalar loss and scalars to log.
+StackLoss = Callable[[Stack, Any], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
 
 
 class _Below(nn.Module):

@@ -17,9 +17,10 @@ from niphash.hashing.checks import check_bits, check_choice, check_dim, check_nu
 from niphash.hashing.rbm.network import Stack
 from niphash.hashing.rbm.phase import Phase
 from niphash.hashing.rbm.rbm import VisibleUnits
+from niphash.hashing.rbm.scaling import Scaling, VisibleScaling, axis_count, by_dimension, by_principal_axis
 from niphash.hashing.signs import SignHasher
 from niphash.training.fit_data import FitData
-from niphash.training.rows import Rows, blocks, check_matrix, fit_moments
+from niphash.training.rows import Rows, blocks, check_matrix
 from niphash.training.trainer import TrainerFactory
 
 LARGE_FIT_SET = 20_000
@@ -73,6 +74,10 @@ class NetworkHasher(SignHasher):
         layers: Sizes of the hidden layers, bottom first; ``bits`` is appended when it is not the last.
             ``None``: :func:`default_layers`.
         visible: Kind of the first layer's visible units.
+        scaling: What Gaussian units are: ``"dimension"`` the dimensions of the descriptor, each divided by
+            its deviation (DeepHash); ``"principal"`` the first principal axes of the fit set, two a bit,
+            see :func:`~niphash.hashing.rbm.scaling.by_principal_axis`; ``"auto"`` these, where the fit set
+            has so many and the first layer is no wider.
         recenter: What the mean of the bits' thresholds is taken over: ``"fit"`` the fit set; ``"index"``
             the same until :meth:`recenter` is called with the indexed collection; ``"off"`` no mean, a bit
             is an activation above one half.
@@ -89,6 +94,7 @@ class NetworkHasher(SignHasher):
         layers: Sequence[int] | None = None,
         visible: VisibleUnits = "gaussian",
         recenter: Recenter = "fit",
+        scaling: Scaling = "auto",
         *,
         phases: Sequence[Phase],
     ) -> None:
@@ -96,6 +102,7 @@ class NetworkHasher(SignHasher):
         self.seed = seed
         self.layers = None if layers is None else with_bits(layers, bits)
         self.visible: VisibleUnits = check_choice("visible", visible, get_args(VisibleUnits))
+        self.scaling: Scaling = check_choice("scaling", scaling, get_args(Scaling))
         self.recenter_on: Recenter = check_choice("recenter", recenter, get_args(Recenter))
         self.phases = tuple(phases)
         self._check_phases()
@@ -133,16 +140,32 @@ class NetworkHasher(SignHasher):
 
     def hidden_sizes(self, dim: int, count: int) -> list[int]:
         """Return the sizes of the hidden layers for ``count`` fit descriptors of ``dim`` components."""
-        return self.layers if self.layers is not None else default_layers(dim, self.bits, count)
+        if self.layers is not None:
+            return self.layers
+        return default_layers(self.visible_size(dim, count), self.bits, count)
+
+    def visible_size(self, dim: int, count: int) -> int:
+        """Return the number of visible units for ``count`` fit descriptors of ``dim`` components."""
+        return axis_count(dim, self.bits) if self._sees_axes(dim, count) else dim
+
+    def _sees_axes(self, dim: int, count: int) -> bool:
+        if self.visible != "gaussian" or self.scaling == "dimension":
+            return False
+        axes = axis_count(dim, self.bits)
+        return self.scaling == "principal" or (count > axes and (self.layers or [0])[0] <= axes)
 
     def check(self, dim: int, count: int) -> None:
         """See :meth:`Hasher.check`."""
         check_dim(self.bits, dim)
         hidden = self.hidden_sizes(dim, count)
-        if hidden[0] > dim:
+        seen = self.visible_size(dim, count)
+        if hidden[0] > seen:
+            of = f"descriptors of {dim} dimensions" if seen == dim else f"the {seen} axes of hashing.scaling"
+            raise InputError(f"hashing.layers={hidden} grows over {of}; give sizes that do not increase")
+        if seen > count - 1 and self._sees_axes(dim, count):
             raise InputError(
-                f"hashing.layers={hidden} grows over descriptors of {dim} dimensions; "
-                "give sizes that do not increase"
+                f"hashing.scaling=principal: {count} fit descriptors have no {seen} principal axes; give "
+                "more photos, or hashing.scaling=dimension"
             )
         for number, phase in enumerate(self.phases):
             phase.check(hidden, count, self.place(number))
@@ -153,13 +176,16 @@ class NetworkHasher(SignHasher):
             phase.check_pairs(pairs, count)
 
     def fit(self, data: FitData, trainer: TrainerFactory | None = None) -> None:
-        """See :meth:`Hasher.fit`: standardise, then train by every phase."""
+        """See :meth:`Hasher.fit`: scale, then train by every phase."""
         check_matrix(data.rows)
         self.check(data.dim, data.count)
         self.check_pairs(data.pairs, data.count)
-        mean, scale = fit_moments(data.rows)
-        stack = Stack([data.dim, *self.hidden_sizes(data.dim, data.count)], self.visible)
-        stack.mean, stack.scale = torch.from_numpy(mean), torch.from_numpy(scale)
+        seen = self.visible_size(data.dim, data.count)
+        if self._sees_axes(data.dim, data.count):
+            scaling = by_principal_axis(data.rows, seen, self.seed)
+        else:
+            scaling = by_dimension(data.rows)
+        stack = Stack([seen, *self.hidden_sizes(data.dim, data.count)], self.visible, scaling)
         self.stack = stack.requires_grad_(False).eval()
         self._train(range(len(self.phases)), data, trainer)
 
@@ -196,7 +222,7 @@ class NetworkHasher(SignHasher):
     @property
     def dim(self) -> int:
         """See :attr:`SignHasher.dim`."""
-        return 0 if self.stack is None else self.stack.sizes[0]
+        return 0 if self.stack is None else self.stack.mean.numel()
 
     def project_block(self, block: torch.Tensor) -> torch.Tensor:
         """See :meth:`SignHasher.project_block`: the top projections less their thresholds."""
@@ -226,7 +252,8 @@ class NetworkHasher(SignHasher):
         sizes = [weights[0].shape[1], *(len(weight) for weight in weights)]
         if sizes[-1] != self.bits:
             raise InputError(f"this model makes codes of {sizes[-1]} bits, not bits={self.bits}")
-        stack = Stack(sizes, self.visible)
+        scaling = VisibleScaling(state["mean"], state["scale"], state.get("axes"))
+        stack = Stack(sizes, self.visible, scaling)
         stack.load_state_dict(state)
         self.stack = stack.requires_grad_(False).eval()
 

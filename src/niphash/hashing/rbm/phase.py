@@ -3,13 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from niphash.hashing.rbm.network import Stack
 from niphash.training.fit_data import FitData
 from niphash.training.trainer import TrainerFactory
+
+#: How a learning rate goes on: as it is, or falling in a straight line to zero.
+Schedule = Literal["constant", "linear"]
 
 
 @dataclass(frozen=True, kw_only=True)

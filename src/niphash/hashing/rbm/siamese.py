@@ -21,8 +21,7 @@ from niphash.hashing.rbm.fine_tuning import FineTuning, Objective, gather, resid
 from niphash.hashing.rbm.network import Stack
 from niphash.options import check_choice, check_number, check_numbers
 from niphash.training.fit_data import FitData
-from niphash.training.rows import Rows
-from niphash.training.streams import SentByName
+from niphash.training.rows import Rows, SentByName
 
 #: Two margins; one (LeCun / Hadsell); one, and no matching pairs.
 PairLoss = Literal["dual", "single", "nonmatching"]

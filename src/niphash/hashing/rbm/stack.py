@@ -14,6 +14,7 @@ from niphash.hashing.rbm.layers import RandomWeights, RBMLayers
 from niphash.hashing.rbm.network_hasher import NetworkHasher, Recenter
 from niphash.hashing.rbm.phase import Phase
 from niphash.hashing.rbm.rbm import VisibleUnits
+from niphash.hashing.rbm.scaling import Scaling
 from niphash.hashing.rbm.siamese import SiamesePairs
 from niphash.hashing.rbm.triplet import NeighbourTriplets
 
@@ -38,11 +39,12 @@ class RBMStack(NetworkHasher):
     """A greedy stack of RBMs.
 
     Args:
-        bits: See :class:`NetworkHasher`, as for the next four.
+        bits: See :class:`NetworkHasher`, as for the next five.
         seed: As above.
         layers: As above.
         visible: As above.
         recenter: As above.
+        scaling: As above.
         options: Options of the phases :attr:`phase_types`, by name.
     """
 
@@ -56,10 +58,11 @@ class RBMStack(NetworkHasher):
         layers: Sequence[int] | None = None,
         visible: VisibleUnits = "gaussian",
         recenter: Recenter = "fit",
+        scaling: Scaling = "auto",
         **options: Any,
     ) -> None:
         phases = self.phases_of(options)
-        super().__init__(bits, seed, layers, visible, recenter, phases=phases)
+        super().__init__(bits, seed, layers, visible, recenter, scaling, phases=phases)
 
     def phases_of(self, options: dict[str, Any]) -> list[Phase]:
         """Return the phases with their part of ``options``; TypeError if none has such an option."""

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
+from niphash.hashing.rbm.phase import Schedule
 from niphash.hashing.rbm.rbm import RBM, contrastive_divergence, reconstruction_error
 from niphash.hashing.rbm.regularizers import Regularizer
 from niphash.training.stage import Stage
 
 HISTOGRAM_BINS = 10
 CHAIN_START = 2**32 - 1  # stands in for the number of an epoch
-Schedule = Literal["constant", "linear"]
 
 
 @dataclass(frozen=True)

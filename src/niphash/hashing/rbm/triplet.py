@@ -23,8 +23,7 @@ from niphash.hashing.rbm.triplet_sampler import (
 )
 from niphash.options import check_choice, check_number
 from niphash.training.fit_data import FitData
-from niphash.training.rows import Rows, sample_numbers
-from niphash.training.streams import SentByName
+from niphash.training.rows import Rows, SentByName, sample_numbers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ Source: Lin, Morere et al., *Unsupervised Triplet Hashing* (DCC 2016), sections 
 from collections.abc import Sequence
 from typing import Literal
 
-import faiss
 import numpy as np
 import torch
 
@@ -104,6 +103,8 @@ def nearest_neighbours(
 
 def _search(queries: np.ndarray, descriptors: Rows, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the squared distances float32 [B, k] and rows int64 [B, k] of what is nearest to [B, D]."""
+    import faiss
+
     squared, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     start = 0
     for block in blocks(descriptors, DATABASE_ROWS):

@@ -10,10 +10,7 @@ from torch.nn import functional as F
 from niphash.hashing.checks import check_number
 from niphash.hashing.signs import ProjectionHasher
 from niphash.training.fit_data import FitData
-from niphash.training.fitting import fit_module
 from niphash.training.rows import fit_moments
-from niphash.training.stage import Stage
-from niphash.training.streams import DescriptorBatches
 from niphash.training.trainer import TrainerFactory
 
 #: Turns projections [B, bits] and centred descriptors [B, D] into a scalar.
@@ -53,6 +50,10 @@ class SignNetwork(ProjectionHasher):
 
     def fit(self, data: FitData, trainer: TrainerFactory | None = None) -> None:
         """See :meth:`Hasher.fit`; the pairs are not used."""
+        from niphash.hashing.sign_layer.sign_stage import SignStage
+        from niphash.training.fitting import fit_module
+        from niphash.training.streams import DescriptorBatches
+
         mean, deviation = fit_moments(data.rows)
         scale = float(np.sqrt(np.mean(np.square(deviation))))
         stage = SignStage(
@@ -68,64 +69,6 @@ class SignNetwork(ProjectionHasher):
         batches = DescriptorBatches(data.without_pairs(), self.batch_size, self.seed)
         fit_module(stage, batches, trainer, self.method, self.max_epochs)
         self.state = {"mean": torch.from_numpy(mean), "projection": stage.projection.detach().clone()}
-
-
-class SignStage(Stage):
-    """Learn a projection [D, bits] by Adam; logs ``loss``, and ``val_loss`` of held-out rows, of every epoch.
-
-    Args:
-        name: See :class:`Stage`.
-        loss: What is made small.
-        bits: Length of a code.
-        mean: Mean of the fit set, float32 [D].
-        scale: Overall standard deviation of the fit set.
-        learning_rate: Learning rate of Adam.
-        weight: How hard the loss draws the layer to its signs; a hyperparameter to be saved.
-        seed: Seed of the initial weights.
-    """
-
-    mean: torch.Tensor
-
-    def __init__(
-        self,
-        name: str,
-        loss: Loss,
-        *,
-        bits: int,
-        mean: torch.Tensor,
-        scale: float,
-        learning_rate: float,
-        weight: float,
-        seed: int,
-    ) -> None:
-        options = {"bits": bits, "learning_rate": learning_rate, "weight": weight, "seed": seed}
-        super().__init__(name, options)
-        self.loss = loss
-        self.learning_rate = learning_rate
-        self.scale = scale
-        self.register_buffer("mean", mean)
-        generator = torch.Generator().manual_seed(seed)
-        start = torch.randn(len(mean), bits, generator=generator) / len(mean) ** 0.5
-        self.projection = torch.nn.Parameter(start)
-
-    def _loss(self, batch: torch.Tensor) -> torch.Tensor:
-        x = (batch - self.mean) / self.scale
-        return self.loss(x @ self.projection, x)
-
-    def training_step(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the loss on descriptors [B, D], B >= 2."""
-        loss = self._loss(batch)
-        self.log_values({"loss": loss.detach()}, {"loss": loss.detach()}, len(batch))
-        return loss
-
-    def validation_step(self, batch: torch.Tensor) -> None:
-        """Log the loss on held-out descriptors [B, D], B >= 2."""
-        loss = self._loss(batch)
-        self.log_values({"val_loss": loss}, {"val_loss": loss}, len(batch))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam."""
-        return torch.optim.Adam(self.parameters(), self.learning_rate)
 
 
 def cosine_loss(codes: torch.Tensor, descriptors: torch.Tensor) -> torch.Tensor:

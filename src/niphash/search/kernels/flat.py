@@ -14,12 +14,16 @@ import numpy as np
 from numba import types
 
 from niphash.search.kernels.bits import ROW_BITS, array, inner, kernel, popcount, prefetch, replace_largest
+from niphash.search.kernels.lanes import HALVES, LANES, VECTORS, any_nearer
 
-BLOCK = 256
+BLOCK = VECTORS * LANES
 CHUNK = 32768
 AHEAD = 512  # rows
 PLANES = 4  # of the rounded weights
-u64 = np.uint64
+#: From so many queries on the codes of 64 bits are first split into 16-bit words, as many as the first cache
+#: holds.
+SPLIT_FROM, SPLIT_CHUNK = 4, 4096
+u16, u64 = np.uint16, np.uint64
 
 
 @inner
@@ -66,6 +70,34 @@ def _scan_chunk(planes, start, stop, query, heap, distances):
                 limit = heap[0] >> ROW_BITS
 
 
+@inner
+def _split(codes, start, stop, halves):
+    """Write the 16-bit words of codes uint64 [start:stop], unsigned, into ``halves`` uint16 [4, n]."""
+    first, second, third, fourth = halves[0], halves[1], halves[2], halves[3]
+    for i in range(stop - start):
+        code = codes[start + i]
+        first[i] = u16(code)
+        second[i] = u16(code >> u64(16))
+        third[i] = u16(code >> u64(32))
+        fourth[i] = u16(code >> u64(48))
+
+
+@inner
+def _scan_halves(planes, start, stop, halves, query, query_halves, heap, distances):
+    limit = heap[0] >> ROW_BITS
+    for first in range(start, stop, BLOCK):
+        # behind the last code are words of others: they may call for a look, no more
+        if any_nearer(halves, first - start, query_halves, u16(min(limit, u64(60000)))) == u64(0):
+            continue
+        begin, end = u64(first), u64(min(stop, first + BLOCK))
+        if _distances_of_block(planes, begin, end, query, distances) >= limit:
+            continue
+        for i in range(end - begin):
+            if distances[i] < limit:
+                replace_largest(heap, (distances[i] << ROW_BITS) | u64(begin + i))
+                limit = heap[0] >> ROW_BITS
+
+
 @kernel(
     array(types.uint64, 2),
     types.int64,
@@ -76,6 +108,19 @@ def _scan_chunk(planes, start, stop, query, heap, distances):
 def scan(planes, start, stop, queries, keys):
     """Gather the rows nearest to each of ``queries`` uint64 [Q, W] by Hamming distance."""
     distances = np.empty(BLOCK, np.uint64)
+    if planes.shape[0] == 1 and len(queries) >= SPLIT_FROM:
+        memory = np.zeros(HALVES * SPLIT_CHUNK + LANES, np.uint16)
+        shift = (-memory.ctypes.data % 64) // 2  # whole vectors in cache lines
+        halves = memory[shift : shift + HALVES * SPLIT_CHUNK].reshape(HALVES, SPLIT_CHUNK)
+        query_halves = np.empty((HALVES, len(queries)), np.uint16)
+        _split(queries[:, 0].copy(), u64(0), u64(len(queries)), query_halves)
+        query_halves = query_halves.T.copy()
+        for first in range(start, stop, SPLIT_CHUNK):
+            last = min(stop, first + SPLIT_CHUNK)
+            _split(planes[0], u64(first), u64(last), halves)
+            for q in range(len(queries)):
+                _scan_halves(planes, first, last, halves, queries[q], query_halves[q], keys[q], distances)
+        return
     for first in range(start, stop, CHUNK):
         for q in range(len(queries)):
             _scan_chunk(planes, first, min(stop, first + CHUNK), queries[q], keys[q], distances)

@@ -7,6 +7,7 @@ any number of processes may write at once.
 
 import logging
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ class FeatureStore:
         if self.folder is None:
             return self.extractor.extract(images.image(row))
         key = images.checksum(row)
-        path = self.folder / key[:2] / f"{key}.safetensors"
+        path = self.folder / _name(key)
         kept = self._read(path)
         if kept is None:
             kept = self.extractor.extract(images.image(row))
@@ -85,6 +86,26 @@ class FeatureStore:
         except OSError as error:
             self._writable = False
             log.warning("%s: cannot be written (%s); local features are not kept", path, error.strerror)
+
+
+def remove_features(folder: Path, keys: Iterable[str]) -> None:
+    """Delete what is kept of photos, whatever extractor it came from.
+
+    Args:
+        folder: As of :class:`FeatureStore`; it need not exist.
+        keys: Checksums of the photos, hexadecimal.
+
+    Raises:
+        OSError: a file cannot be deleted.
+    """
+    kept = [path for path in folder.iterdir() if not path.is_symlink()] if folder.is_dir() else []
+    for key in keys if kept else ():
+        for own in kept:
+            (own / _name(key)).unlink(missing_ok=True)
+
+
+def _name(key: str) -> str:
+    return f"{key[:2]}/{key}.safetensors"
 
 
 def _checked(tensors: dict[str, np.ndarray], points: int) -> Features:

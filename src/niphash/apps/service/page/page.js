@@ -67,7 +67,7 @@ function search() {
     const { query } = state;
     const [width, height] = state.size;
     const box = shape && width ? shape.map((value, at) => value * (at % 2 ? height : width)) : null;
-    const words = new URLSearchParams({ k: MOST });
+    const words = new URLSearchParams({ k: MOST, rerank: part("order").value });
     if (query.id !== undefined) words.set("id", query.id);
     if (box) words.set("box", box.map((edge) => edge.toFixed(1)).join(","));
     const found = await ask(`/search?${words}`, { method: "POST", body: query.file });
@@ -79,17 +79,24 @@ function search() {
     state.size = [found.width, found.height];
     if (found.problem) say(`This photo ${found.problem}.`);
     part("within").max = found.bits;
-    if (first) part("within").value = usualReach(found);
+    const usual = usualReach(found);
+    if (first || outlines(found) && usual > Number(part("within").value)) part("within").value = usual;
     part("reach").hidden = false;
     part("box-help").hidden = false;
     showMatches();
   });
 }
 
-/** Where the slider starts: the ten nearest, unless that is farther than chance would be. */
+/** Where the slider starts: the ten nearest, unless that is farther than chance would be, and all regions. */
 function usualReach(found) {
-  const tenth = found.matches[Math.min(9, found.matches.length - 1)]?.distance ?? 0;
-  return Math.min(Math.ceil(tenth), Math.round(found.bits * 3 / 8));
+  const distances = found.matches.map((match) => match.distance).sort((one, other) => one - other);
+  const tenth = Math.min(Math.ceil(distances[Math.min(9, distances.length - 1)] ?? 0), Math.round(found.bits * 3 / 8));
+  const outlined = found.matches.filter((match) => match.region).map((match) => Math.ceil(match.distance));
+  return Math.max(tenth, ...outlined);
+}
+
+function outlines(found) {
+  return found.matches.some((match) => match.region);
 }
 
 function showMatches() {
@@ -106,7 +113,16 @@ function showMatches() {
 
 function caption(match) {
   const bits = Number.isInteger(match.distance) ? match.distance : match.distance.toFixed(2);
-  return match.itself ? "the photo itself" : bits === 1 ? "1 bit" : `${bits} bits`;
+  if (match.itself) return "the photo itself";
+  const points = match.region ? `, ${match.score} points` : "";
+  return `${bits} ${bits === 1 ? "bit" : "bits"}${likely(match.probability)}${points}`;
+}
+
+/** How likely both show the same thing, where the model knows. */
+function likely(probability) {
+  if (typeof probability !== "number") return "";
+  const share = 100 * probability;
+  return `, ${share < 1 ? "under 1" : share > 99 ? "over 99" : Math.round(share)} % the same`;
 }
 
 function plural(count, what) {
@@ -116,7 +132,10 @@ function plural(count, what) {
 function item(photo, text) {
   const image = Object.assign(document.createElement("img"), { src: photo.thumbnail, alt: "", loading: "lazy" });
   const button = document.createElement("button");
-  button.append(image, line("caption", text), line("name", photo.name));
+  const picture = Object.assign(document.createElement("span"), { className: "picture" });
+  picture.append(image);
+  if (photo.region) picture.append(outline(photo.region));
+  button.append(picture, line("caption", text), line("name", photo.name));
   button.title = photo.name;
   button.setAttribute("aria-label", `${photo.name}, ${text}: find similar photos`);
   button.dataset.id = photo.id;
@@ -124,6 +143,21 @@ function item(photo, text) {
   const entry = document.createElement("li");
   entry.append(button);
   return entry;
+}
+
+/** The matched region over a picture; both keep the photo's shape in the same square. */
+function outline({ corners, width, height }) {
+  const space = "http://www.w3.org/2000/svg";
+  const drawing = document.createElementNS(space, "svg");
+  drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  drawing.setAttribute("aria-hidden", "true");
+  for (const name of ["halo", "edge"]) {
+    const polygon = document.createElementNS(space, "polygon");
+    polygon.setAttribute("points", corners.map((corner) => corner.join(",")).join(" "));
+    polygon.setAttribute("class", name);
+    drawing.append(polygon);
+  }
+  return drawing;
 }
 
 function line(name, text) {
@@ -303,6 +337,7 @@ function listen() {
   part("near").addEventListener("input", () => { part("near-value").textContent = part("near").value; });
   part("near").addEventListener("change", duplicates);
   part("within").addEventListener("input", showMatches);
+  part("order").addEventListener("change", search);
   part("more").addEventListener("click", () => browse(false));
   part("whole").addEventListener("click", () => { setBox(null); search(); });
   part("keep").addEventListener("click", keep);

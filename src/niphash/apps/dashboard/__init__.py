@@ -1,0 +1,1 @@
+"""``niphash dashboard``: one self-contained page over many runs."""

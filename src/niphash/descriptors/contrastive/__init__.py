@@ -1,0 +1,1 @@
+"""A backbone trained on unlabelled photos by views."""
