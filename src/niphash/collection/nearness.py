@@ -54,13 +54,11 @@ def near_descriptors(
     index: Index, hasher: Hasher, descriptors: np.ndarray, reach: Reach, extra: int = 0
 ) -> list[Near]:
     """Return what is near each of descriptors float32 [Q, D]; arguments as of :func:`near_codes`."""
-    from niphash.hashing.signs import SignHasher
-
-    if choose_distance(hasher, reach.distance) == "hamming":
-        return near_codes(index, hasher.encode(descriptors), reach, extra)
-    if isinstance(hasher, SignHasher):
-        return near_codes(index, hasher.project(descriptors), reach, extra, "asymmetric")
-    return _near_compared(index, hasher, descriptors, reach, extra)
+    distance = choose_distance(hasher, reach.distance)
+    queries = hasher.index_queries(descriptors, distance)
+    if queries is None:
+        return _near_compared(index, hasher, descriptors, reach, extra)
+    return near_codes(index, queries, reach, extra, distance)
 
 
 def near_codes(

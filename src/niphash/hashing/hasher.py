@@ -64,12 +64,25 @@ class Hasher(ABC):
         """
 
     @abstractmethod
-    def encode(self, descriptors: np.ndarray) -> np.ndarray:
+    def encode(self, descriptors: Rows) -> np.ndarray:
         """Return uint8 [N, bits // 8]: bit j is bit j % 8 (least significant first) of byte j // 8."""
 
     def project(self, descriptors: np.ndarray) -> np.ndarray | None:
         """Return float32 [N, bits] whose signs are the bits; ``None`` of a method whose bits are no signs."""
         return None
+
+    def index_queries(self, descriptors: np.ndarray, distance: DistanceName) -> np.ndarray | None:
+        """Return what an index is asked with for queries float [Q, D].
+
+        Args:
+            descriptors: Of the queries.
+            distance: How they are compared with the codes of the index.
+
+        Returns:
+            Codes uint8 [Q, bits // 8] or projections float32 [Q, bits]; ``None`` where no index knows how the
+            method compares, see :meth:`asymmetric_distances`.
+        """
+        return self.encode(descriptors) if distance == "hamming" else self.project(descriptors)
 
     def asymmetric_distances(self, descriptors: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return distances float32 [Q, N] of exact queries to codes, of a method whose bits are no signs.
@@ -104,7 +117,7 @@ class NoHashing(Hasher):
     def fit(self, data: FitData, trainer: TrainerFactory | None = None) -> None:
         """Fit nothing."""
 
-    def encode(self, descriptors: np.ndarray) -> np.ndarray:
+    def encode(self, descriptors: Rows) -> np.ndarray:
         """Raise an InputError, since there are no codes."""
         raise InputError(
             "hashing=none makes no codes; train with another hashing choice, such as hashing=itq"

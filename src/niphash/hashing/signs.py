@@ -34,7 +34,7 @@ class SignHasher(Hasher):
     def project_block(self, block: torch.Tensor) -> torch.Tensor:
         """Return float32 [B, bits], whose signs are the bits, for descriptors float32 [B, D]."""
 
-    def encode(self, descriptors: np.ndarray) -> np.ndarray:
+    def encode(self, descriptors: Rows) -> np.ndarray:
         """See :meth:`Hasher.encode`; an array or a memory map, read in blocks.
 
         Raises:
@@ -47,7 +47,7 @@ class SignHasher(Hasher):
         """Return float32 [N, bits], whose signs are the bits (errors as :meth:`encode`)."""
         return np.concatenate([np.empty((0, self.bits), np.float32), *self._projections(descriptors)])
 
-    def _projections(self, descriptors: np.ndarray) -> Iterator[np.ndarray]:
+    def _projections(self, descriptors: Rows) -> Iterator[np.ndarray]:
         check_shape(descriptors, self.dim)
         for block in blocks(descriptors):
             with torch.inference_mode():

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -33,6 +32,7 @@ from niphash.search.index import Index
 from niphash.search.ranking import Ranking, rank
 from niphash.search.rerank.places import rerank_ranking
 from niphash.search.rerank.reranker import Reranker
+from niphash.training.rows import Rows
 from niphash.training.trainer import TrainerFactory
 
 #: Describes the photos that the store lacks and returns the descriptors of all.
@@ -185,8 +185,8 @@ def measure(
         described = describe(task.queries, of_queries)
         queries = np.asarray(described)
     blank = of_database.blank + of_queries.blank
-    if isinstance(database.copies[0], StoredDescriptors):  # a query may be a database image too
-        seen = ((task.database, database.copies[0]), (task.queries, described))
+    if database.stored is not None:  # a query may be a database image too
+        seen = ((task.database, database.stored), (task.queries, described))
         blank = len({photo for images, stored in seen for photo in _blank_photos(images, stored)})
     skipped = _unreadable_photos((task.database, of_database), (task.queries, of_queries))
     read = _count_photos(task) - len(skipped)
@@ -195,8 +195,8 @@ def measure(
         sources = {"descriptor": _nearest([CosineDistances(queries, copy) for copy in database.copies])}
         if distance is not None:
             if comparison.recenter:
-                model.hasher.recenter(database.readable_rows(0))
-            codes = [_codes(model.hasher, database, copy) for copy in range(len(database.copies))]
+                model.hasher.recenter(database.readable_copies[0])
+            codes = [_codes(model.hasher, database, rows) for rows in database.readable_copies]
             sources["code"] = _nearest(
                 [code_distances(model.hasher, queries, c, database.readable, distance) for c in codes]
             )
@@ -205,10 +205,14 @@ def measure(
             for name, source in sources.items()
         }
     answers = None
-    if distance is not None and len(codes) == 1 and "hamming" in model.hasher.distances:
+    if (
+        distance is not None
+        and len(codes) == 1
+        and (asked := model.hasher.index_queries(queries, distance)) is not None
+    ):
         with watch.time("search"), closing(comparison.new_index(model.bits)) as index:
             index.add(codes[0][database.readable], np.flatnonzero(database.readable))
-            answers = _ask(index, model.hasher, queries, distance, rankings["code"])
+            answers = _ask(index, asked, distance, rankings["code"])
     spent = {}
     if comparison.reranker is not None:
         firsts = {"descriptor": candidates(sources["descriptor"], comparison.reranker.first)}
@@ -253,19 +257,19 @@ def measure(
 
 @dataclass(frozen=True)
 class _Database:
-    """Database descriptors: one [N, D] array (in memory or in the store) for each copy of the images."""
+    """Database descriptors, of each copy of the images.
 
-    copies: list[np.ndarray]
-    readable: np.ndarray  # bool [N]
+    Attributes:
+        copies: [N, D] each, in memory or in the store.
+        readable: bool [N], the images that could be read.
+        readable_copies: [n, D] each, the descriptors of those.
+        stored: The one copy where it is in the store.
+    """
 
-    def readable_rows(self, copy: int) -> np.ndarray:
-        """Return the descriptors of the readable images, [n, D]."""
-        rows = self.copies[copy]
-        if self.readable.all():
-            return rows
-        if isinstance(rows, StoredDescriptors):
-            return cast(np.ndarray, StoredDescriptors(rows.store, rows.positions[self.readable]))
-        return rows[self.readable]
+    copies: Sequence[Rows]
+    readable: np.ndarray
+    readable_copies: Sequence[Rows]
+    stored: StoredDescriptors | None = None
 
 
 def _describe_database(
@@ -273,13 +277,16 @@ def _describe_database(
 ) -> _Database:
     if pooling is None:
         stored = describe(task.database, report)
-        copies, readable = [cast(np.ndarray, stored)], stored.positions >= 0
+        readable = stored.positions >= 0
+        database = _Database([stored], readable, [stored.subset(readable)], stored)
     else:
         copies = pooling.describe(task.database, lambda images: np.asarray(describe(images, report)))
         readable = np.isfinite(copies[0][:, 0])
+        readable_copies = copies if readable.all() else [copy[readable] for copy in copies]
+        database = _Database(copies, readable, readable_copies)
     if not readable.any():
         raise InputError(f"{task.name}: {unreadable(report.skipped, len(readable), 'database photos')}")
-    return _Database(copies, readable)
+    return database
 
 
 def _readable_queries(task: RetrievalTask, queries: np.ndarray) -> tuple[RetrievalTask, np.ndarray]:
@@ -292,10 +299,10 @@ def _readable_queries(task: RetrievalTask, queries: np.ndarray) -> tuple[Retriev
     return task.with_queries(rows), queries[rows]
 
 
-def _codes(hasher: Hasher, database: _Database, copy: int) -> np.ndarray:
+def _codes(hasher: Hasher, database: _Database, rows: Rows) -> np.ndarray:
     """Return uint8 [N, bits // 8], the codes of one copy of the database; zeros where there is no photo."""
     codes = np.zeros((len(database.readable), hasher.bits // 8), np.uint8)
-    codes[database.readable] = hasher.encode(database.readable_rows(copy))
+    codes[database.readable] = hasher.encode(rows)
     return codes
 
 
@@ -306,13 +313,9 @@ def _order_of_ties(images: int, comparison: Comparison) -> np.ndarray:
     return np.random.default_rng(comparison.seed).permutation(images)
 
 
-def _ask(
-    index: Index, hasher: Hasher, queries: np.ndarray, distance: DistanceName, ranking: Ranking
-) -> IndexAnswers:
-    """Ask ``index`` for the nearest photos of described queries [Q, D], and compare with the ranking."""
-    by_hamming = distance == "hamming"
-    asked = hasher.encode(queries) if by_hamming else cast(np.ndarray, hasher.project(queries))
-    _, ids = index.search(asked, ranking.ids.shape[1], distance)
+def _ask(index: Index, queries: np.ndarray, distance: DistanceName, ranking: Ranking) -> IndexAnswers:
+    """Ask ``index`` for what is nearest to queries, codes or projections, and compare with the ranking."""
+    _, ids = index.search(queries, ranking.ids.shape[1], distance)
     differing = int((ids != ranking.ids).any(axis=1).sum())
     return IndexAnswers(type(index).__name__, len(index), differing)
 

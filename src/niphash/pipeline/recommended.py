@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from niphash.config import compose
+from niphash.config import compose, quoted
 from niphash.data.fit_photos import random_subset
 from niphash.data.images import ImageSet
 from niphash.descriptors.describer import Describer, DescribeReport
@@ -66,7 +66,7 @@ def fit_recommended(images: ImageSet, weights: str | None = None, options: Seque
 
 
 def _run(weights: str | None, options: Sequence[str]) -> Run:
-    given = [] if weights is None else [f"backbone.weights={_quoted(weights)}"]
+    given = [] if weights is None else [f"backbone.weights={quoted(weights)}"]
     config = compose(["experiment=recommended", *given, *options])
     return assemble(config, Path())
 
@@ -91,11 +91,6 @@ def _describer(run: Run, weights: str | None) -> Describer:
             f"--weights={weights}: not the weights of {network}; give the state dict that torchvision's "
             f"{network} has"
         ) from error
-
-
-def _quoted(path: str) -> str:
-    """Return a path as Hydra reads it back, whatever it holds."""
-    return "'" + path.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _fit_data(run: Run, images: ImageSet) -> FitData | None:

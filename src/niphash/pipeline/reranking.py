@@ -15,6 +15,7 @@ from niphash.progress import track
 from niphash.search.distances import Distances
 from niphash.search.exact import search_exhaustively
 from niphash.search.rerank.reranker import DescribedPhotos, Reranker
+from niphash.training.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def rerank_queries(
     reranker: Reranker,
     task: RetrievalTask,
     queries: np.ndarray,
-    database: Sequence[np.ndarray],
+    database: Sequence[Rows],
     found: np.ndarray,
 ) -> tuple[np.ndarray, float]:
     """Re-rank the results of each query.
@@ -112,7 +113,7 @@ def gain(before: Report, after: Report, milliseconds: float, seed: int) -> Gain:
 
 
 def _described(
-    images: ImageSet, copies: Sequence[np.ndarray], rows: np.ndarray, query: np.ndarray
+    images: ImageSet, copies: Sequence[Rows], rows: np.ndarray, query: np.ndarray
 ) -> DescribedPhotos:
     """Return some database photos, each with the descriptor of the copy that is nearest the query."""
     of_copies = np.stack([np.asarray(copy[rows]) for copy in copies])  # [C, n, D]

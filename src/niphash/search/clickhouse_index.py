@@ -14,6 +14,8 @@ from niphash.errors import InputError
 from niphash.search.files import read_index, write_index
 from niphash.search.flat import FlatSegment
 from niphash.search.index import (
+    ASK_HELD,
+    REMOVE_HELD,
     Explanation,
     Index,
     Neighbours,
@@ -23,6 +25,8 @@ from niphash.search.index import (
     checked_ids,
     checked_k,
     checked_radius,
+    refuse_absent,
+    refuse_used,
 )
 from niphash.search.queries import Queries, padded_words
 from niphash.search.segment import SortedIds, State
@@ -224,9 +228,7 @@ class ClickHouseIndex(Index):
         codes, ids = checked_addition(codes, ids, self.bits, self._following)
         if not len(ids):
             return ids
-        held = self._held(ids)
-        if len(held):
-            raise InputError(f"id {held[0]} is used twice; give every code its own id")
+        refuse_used(self._held(ids))
         size = pyarrow.binary(self.bits // 8)
         column = pyarrow.FixedSizeBinaryArray.from_buffers(
             size, len(codes), [None, pyarrow.py_buffer(codes.tobytes())]
@@ -238,9 +240,7 @@ class ClickHouseIndex(Index):
     def remove(self, ids: np.ndarray) -> None:
         """Remove codes; see :meth:`Index.remove`."""
         ids = np.unique(checked_ids(ids))
-        missing = np.setdiff1d(ids, self._held(ids))
-        if len(missing):
-            raise InputError(f"id {missing[0]} is not in the index; remove only what was added")
+        refuse_absent(np.setdiff1d(ids, self._held(ids)), REMOVE_HELD)
         with self._shards() as shards:
             for database, table in shards:
                 for part in _lists(ids):
@@ -282,9 +282,7 @@ class ClickHouseIndex(Index):
         for part in _lists(ids):
             rows = self._database.query(f"select id, code from {self._table} where id in ({part})")
             held |= dict(zip(rows["id"].to_pylist(), rows["code"].to_pylist(), strict=True))
-        missing = [number for number in ids.tolist() if number not in held]
-        if missing:
-            raise InputError(f"id {missing[0]} is not in the index; ask for ids that were added")
+        refuse_absent(np.array([number for number in ids.tolist() if number not in held]), ASK_HELD)
         codes = b"".join(held[number] for number in ids.tolist())
         return np.frombuffer(codes, np.uint8).reshape(len(ids), self.bits // 8).copy()
 

@@ -7,12 +7,15 @@ the files can pull two equal pictures apart.
 import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from niphash.errors import InputError
 from niphash.hashing.codes import unpack_bits
+
+if TYPE_CHECKING:
+    from niphash.training.rows import Rows
 
 BLOCK_BYTES = 32 * 2**20
 #: Distances are smaller than this, so that one and an id make one integer (:mod:`niphash.search.exact`).
@@ -129,7 +132,7 @@ class CosineDistances(Distances):
 
     Args:
         queries: float [Q, D]; a NaN row is an unreadable image.
-        database: float [N, D]; an array or a memory map (read in blocks).
+        database: float [N, D]; an array, a memory map or rows of a store (read in blocks).
 
     Raises:
         InputError: the dimensions differ, or (while reading) a descriptor is not L2-normalised.
@@ -139,8 +142,8 @@ class CosineDistances(Distances):
     UNIT = 2.0**-20
     _SCALE = 2.0**26
 
-    def __init__(self, queries: np.ndarray, database: np.ndarray) -> None:
-        if queries.ndim != 2 or database.ndim != 2 or queries.shape[1] != database.shape[1]:
+    def __init__(self, queries: np.ndarray, database: "Rows") -> None:
+        if queries.ndim != 2 or len(database.shape) != 2 or queries.shape[1] != database.shape[1]:
             raise InputError(
                 f"query descriptors {queries.shape} and database descriptors {database.shape} have no common "
                 "dimension; describe both with one model"
@@ -362,7 +365,7 @@ class NearestOfSeveral(Distances):
         return self._sources[0].as_reported(distances)
 
 
-def _let_go(rows: np.ndarray) -> None:
+def _let_go(rows: "Rows") -> None:
     """Let a file that is mapped to be read keep its pages: they would count as memory of this process."""
     mapping = getattr(rows, "_mmap", None)
     if mapping is not None and getattr(rows, "mode", None) == "r" and hasattr(mmap, "MADV_DONTNEED"):

@@ -280,10 +280,36 @@ def checked_addition(
     if len(ids) != len(codes):
         raise InputError(f"{ids.size} ids for {len(codes)} codes; give one id a code")
     ordered = np.sort(ids)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if twice.size:
-        raise InputError(f"id {twice[0]} is used twice; give every code its own id")
+    refuse_used(ordered[1:][ordered[1:] == ordered[:-1]])
     return codes, ids
+
+
+#: What to do in place of removing, or asking for, an id that is not held.
+REMOVE_HELD, ASK_HELD = "remove only what was added", "ask for ids that were added"
+
+
+def refuse_used(ids: np.ndarray) -> None:
+    """Refuse to add codes under ids int64 [n] that other codes have; none is fine.
+
+    Raises:
+        InputError: there is one.
+    """
+    if len(ids):
+        raise InputError(f"id {ids[0]} is used twice; give every code its own id")
+
+
+def refuse_absent(ids: np.ndarray, remedy: str) -> None:
+    """Refuse ids int64 [n] that are not in the index; none is fine.
+
+    Args:
+        ids: Those that are missing.
+        remedy: What to do in their place.
+
+    Raises:
+        InputError: there is one.
+    """
+    if len(ids):
+        raise InputError(f"id {ids[0]} is not in the index; {remedy}")
 
 
 def merge_results(distances: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

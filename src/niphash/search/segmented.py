@@ -11,6 +11,8 @@ import numpy as np
 from niphash.errors import InputError
 from niphash.search.flat import FlatSegment
 from niphash.search.index import (
+    ASK_HELD,
+    REMOVE_HELD,
     Explanation,
     Index,
     Neighbours,
@@ -22,6 +24,8 @@ from niphash.search.index import (
     checked_k,
     checked_radius,
     merge_results,
+    refuse_absent,
+    refuse_used,
 )
 from niphash.search.queries import Queries, padded_words
 from niphash.search.segment import ROW_BITS, ROW_MASK, Segment, SortedIds, State, no_limits
@@ -83,9 +87,7 @@ class SegmentedIndex(Index):
             codes, ids = checked_addition(codes, ids, self.bits, self._following)
             if not len(ids):
                 return ids
-            held = self._held(ids)
-            if held.any():
-                raise InputError(f"id {ids[held][0]} is used twice; give every code its own id")
+            refuse_used(ids[self._held(ids)])
             self._record_addition(codes, ids)
             self._extend(codes, ids)
             self._settle()
@@ -95,9 +97,7 @@ class SegmentedIndex(Index):
         """Remove codes; see :meth:`Index.remove`."""
         with self._lock:
             ids = np.unique(checked_ids(ids))
-            held = self._held(ids)
-            if not held.all():
-                raise InputError(f"id {ids[~held][0]} is not in the index; remove only what was added")
+            refuse_absent(ids[~self._held(ids)], REMOVE_HELD)
             if len(ids):
                 self._record_removal(ids)
                 self._bury(ids)
@@ -148,8 +148,7 @@ class SegmentedIndex(Index):
             if here.any():
                 codes[here] = segment.codes(rows[here])
                 missing &= ~here
-        if missing.any():
-            raise InputError(f"id {ids[missing][0]} is not in the index; ask for ids that were added")
+        refuse_absent(ids[missing], ASK_HELD)
         return codes
 
     def compact(self) -> None:

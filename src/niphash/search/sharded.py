@@ -12,6 +12,8 @@ from niphash.errors import InputError, writing
 from niphash.plain import read_json
 from niphash.search.files import MANIFEST, digest_of
 from niphash.search.index import (
+    ASK_HELD,
+    REMOVE_HELD,
     Explanation,
     Index,
     Neighbours,
@@ -22,6 +24,8 @@ from niphash.search.index import (
     checked_k,
     checked_radius,
     merge_results,
+    refuse_absent,
+    refuse_used,
 )
 from niphash.search.queries import Queries
 from niphash.search.segmented import MultiIndex, SegmentedIndex
@@ -140,9 +144,7 @@ class ShardedIndex(Index):
         codes, ids = checked_addition(codes, ids, self.bits, self._following)
         if not len(ids):
             return ids
-        held = self._held(ids)
-        if held.any():
-            raise InputError(f"id {ids[held][0]} is used twice; give every code its own id")
+        refuse_used(ids[self._held(ids)])
         self._ask_each("add", [(codes[rows], ids[rows]) for rows in self._rows(ids)])
         self._following = max(self._following, int(ids.max()) + 1)
         return ids
@@ -150,9 +152,7 @@ class ShardedIndex(Index):
     def remove(self, ids: np.ndarray) -> None:
         """Remove codes; see :meth:`Index.remove`."""
         ids = np.unique(checked_ids(ids))
-        held = self._held(ids)
-        if not held.all():
-            raise InputError(f"id {ids[~held][0]} is not in the index; remove only what was added")
+        refuse_absent(ids[~self._held(ids)], REMOVE_HELD)
         self._ask_each("remove", [(ids[rows],) for rows in self._rows(ids)])
 
     def search(
@@ -191,9 +191,7 @@ class ShardedIndex(Index):
     def get(self, ids: np.ndarray) -> np.ndarray:
         """Return the codes of ids; see :meth:`Index.get`."""
         ids = checked_ids(ids)
-        held = self._held(ids)
-        if not held.all():
-            raise InputError(f"id {ids[~held][0]} is not in the index; ask for ids that were added")
+        refuse_absent(ids[~self._held(ids)], ASK_HELD)
         codes = np.empty((len(ids), self.bits // 8), np.uint8)
         rows = self._rows(ids)
         for part, found in zip(rows, self._ask_each("get", [(ids[part],) for part in rows]), strict=True):

@@ -16,7 +16,6 @@ from niphash.data.pictures.views import RandomView
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.hashing.codes import pack_bits
-from niphash.hashing.signs import SignHasher
 from niphash.options import check_numbers
 from niphash.pipeline.run import Run
 from niphash.search.comparison import code_distances
@@ -108,7 +107,7 @@ class Coder:
     @property
     def can_simulate(self) -> bool:
         """Whether its bits are signs of projections."""
-        return isinstance(self.hasher, SignHasher)
+        return self.hasher.project(self.bench.photos[:1]) is not None
 
     def distances(self, rows: np.ndarray, readable: np.ndarray | None = None) -> Distances:
         """Return the distances of the queries to descriptors [N, D]."""

@@ -7,7 +7,7 @@ from niphash.errors import InputError
 from niphash.hashing.checks import check_bits, check_number, check_shape
 from niphash.hashing.hasher import Hasher
 from niphash.training.fit_data import FitData
-from niphash.training.rows import blocks, fit_mean, sample_rows
+from niphash.training.rows import Rows, blocks, fit_mean, sample_rows
 from niphash.training.trainer import TrainerFactory
 
 CENTROIDS = 256
@@ -58,7 +58,7 @@ class PQ(Hasher):
         subspaces = self.bits // 8
         return np.pad(block, ((0, 0), (0, -self.dim % subspaces))).reshape(len(block), subspaces, -1)
 
-    def encode(self, descriptors: np.ndarray) -> np.ndarray:
+    def encode(self, descriptors: Rows) -> np.ndarray:
         """Return uint8 [N, bits // 8]: byte m is the number of the centroid nearest to sub-vector m."""
         check_shape(descriptors, self.dim)
         codes = [self._tables(block).argmin(axis=2) for block in blocks(descriptors, rows=1024)]
