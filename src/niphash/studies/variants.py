@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.evaluation.intervals import bootstrap_interval, ratio_interval
-from niphash.options import check_numbers
+from niphash.options import check_choice, check_numbers
 from niphash.pipeline.fitting import FitSet, choose_fit_set
 from niphash.pipeline.run import Run
 from niphash.studies.curves import Dot, blank_figure, color, dots
@@ -28,6 +28,7 @@ from niphash.studies.result import StudyResult
 log = logging.getLogger(__name__)
 
 Overrides = Mapping[str, Sequence[str]]
+Redraw = Literal["hashing", "all"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ def variants(
     only: Sequence[str] | None = None,
     metric: str | None = None,
     queries: int | None = None,
+    redraw: Redraw = "hashing",
 ) -> StudyResult:
     """Measure variants of a run over several seeds, each beside a reference.
 
@@ -111,6 +113,8 @@ def variants(
         only: Names of those of ``variants`` to measure; all by default.
         metric: Of the comparison; the metric of record of each data set by default.
         queries: So many queries at most, drawn at random.
+        redraw: What a seed draws anew: the hashing method's own draws, or also the fit photos, their views
+            and the descriptor, which are then described again for each seed.
 
     Raises:
         InputError: an override names nothing, a variant cannot be fitted, or an impossible value.
@@ -119,7 +123,7 @@ def variants(
     reference = next(iter(variants)) if reference is None else reference
     check_names("study.reference", [reference], variants)
     check_numbers("seeds", seeds, group="study", least=0, whole=True)
-    outcomes = measure_variants(run, variants, seeds, metric, queries)
+    outcomes = measure_variants(run, variants, seeds, metric, queries, redraw)
     rows = [
         {
             **_columns(data, name, outcome, run.seed),
@@ -140,6 +144,7 @@ def fit_size(
     only: Sequence[str] | None = None,
     metric: str | None = None,
     queries: int | None = None,
+    redraw: Redraw = "hashing",
 ) -> StudyResult:
     """Measure variants of a run against the number of fit photos, with the same queries.
 
@@ -151,6 +156,7 @@ def fit_size(
         only: See there.
         metric: See there.
         queries: See there.
+        redraw: See there.
 
     Raises:
         InputError: as of :func:`variants`, or there are fewer fit photos than a size.
@@ -158,7 +164,7 @@ def fit_size(
     variants = selected(dict(variants), only)
     check_numbers("sizes", sizes, group="study", least=2, whole=True)
     found = {
-        size: measure_variants(run.variant([f"fit.limit={size}"]), variants, seeds, metric, queries)
+        size: measure_variants(run.variant([f"fit.limit={size}"]), variants, seeds, metric, queries, redraw)
         for size in sorted(sizes)
     }
     rows = [
@@ -177,7 +183,12 @@ def fit_size(
 
 
 def measure_variants(
-    run: Run, variants: Overrides, seeds: Sequence[int], metric: str | None, queries: int | None
+    run: Run,
+    variants: Overrides,
+    seeds: Sequence[int],
+    metric: str | None,
+    queries: int | None,
+    redraw: Redraw = "hashing",
 ) -> Outcomes:
     """Return what each variant reached on each data set of ``run``.
 
@@ -186,8 +197,9 @@ def measure_variants(
     Raises:
         InputError: an override names nothing, or a variant cannot be fitted.
     """
+    check_choice("redraw", redraw, get_args(Redraw), group="study")
     runs = {
-        (name, seed): run.variant([f"seed={seed}", *overrides])
+        (name, seed): _seeded(run.variant(overrides), seed, redraw)
         for name, overrides in variants.items()
         for seed in seeds
     }
@@ -201,6 +213,13 @@ def measure_variants(
             report = bench.float_report() if hasher is None else bench.report(hasher, one.distance)
             reports.setdefault(bench.name, {}).setdefault(name, []).append(report)
     return {data: _outcomes(at, metric) for data, at in reports.items()}
+
+
+def _seeded(run: Run, seed: int, redraw: Redraw) -> Run:
+    """Return ``run`` with another seed of what is drawn anew; a method without draws has none."""
+    if redraw == "all":
+        return run.variant([f"seed={seed}"])
+    return run.variant([f"hashing.seed={seed}"]) if "seed" in run.option("hashing") else run
 
 
 def _check_all(runs: Iterable[Run]) -> None:
