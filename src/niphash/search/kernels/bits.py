@@ -56,21 +56,33 @@ def popcount(context: Any, value: Any) -> Any:
     return value(value), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
 
 
-@intrinsic
-def prefetch(context: Any, values: Any, index: Any) -> Any:
-    """Ask the processor for the cache line of ``values[index]``."""
+def _prefetch(locality: int) -> Any:
+    """Return a function that asks for a cache line; with locality 3 the first cache, with 2 the second."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        address = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)
-        function = builder.module.declare_intrinsic(
-            "llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
-        )
-        builder.call(function, [address, number(0), number(3), number(1)])
-        return context.get_dummy_value()
+    @intrinsic
+    def prefetch(context: Any, values: Any, index: Any) -> Any:
+        """Ask the processor for the cache line of ``values[index]``."""
 
-    return types.void(values, index), generate
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+            pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+            address = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)
+            function = builder.module.declare_intrinsic(
+                "llvm.prefetch",
+                [pointer],
+                ir.FunctionType(ir.VoidType(), [pointer, number, number, number]),
+            )
+            builder.call(function, [address, number(0), number(locality), number(1)])
+            return context.get_dummy_value()
+
+        return types.void(values, index), generate
+
+    return prefetch
+
+
+prefetch = _prefetch(3)
+#: Of what is needed after much else.
+prefetch_late = _prefetch(2)
 
 
 @inner

@@ -13,8 +13,25 @@ is too late.
 import numpy as np
 from numba import types
 
-from niphash.search.kernels.bits import ROW_BITS, array, inner, kernel, popcount, prefetch, replace_largest
-from niphash.search.kernels.lanes import HALVES, LANES, VECTORS, any_nearer
+from niphash.search.kernels.bits import (
+    ROW_BITS,
+    array,
+    inner,
+    kernel,
+    popcount,
+    prefetch,
+    prefetch_late,
+    replace_largest,
+)
+from niphash.search.kernels.lanes import (
+    HALVES,
+    LANES,
+    VECTORS,
+    any_nearer,
+    any_nearer_of_three,
+    any_nearer_of_two,
+    split_words,
+)
 
 BLOCK = VECTORS * LANES
 CHUNK = 32768
@@ -23,6 +40,7 @@ PLANES = 4  # of the rounded weights
 #: From so many queries on the codes of 64 bits are first split into 16-bit words, as many as the first cache
 #: holds.
 SPLIT_FROM, SPLIT_CHUNK = 4, 4096
+SPLIT_LINES = SPLIT_CHUNK // 8  # of the cache
 u16, u64 = np.uint16, np.uint64
 
 
@@ -52,50 +70,91 @@ def _distances_of_block(planes, start, stop, query, distances):
 
 
 @inner
-def _scan_chunk(planes, start, stop, query, heap, distances):
+def _gather_block(planes, begin, end, query, heap, distances):
+    """Take the rows of a block that are near enough."""
     limit = heap[0] >> ROW_BITS
+    if _distances_of_block(planes, begin, end, query, distances) >= limit:
+        return
+    for i in range(end - begin):
+        if distances[i] < limit:
+            replace_largest(heap, (distances[i] << ROW_BITS) | u64(begin + i))
+            limit = heap[0] >> ROW_BITS
+
+
+@inner
+def _scan_chunk(planes, start, stop, query, heap, distances):
     single, codes, word = planes.shape[0] == 1, planes[0], query[0]
     for first in range(start, stop, BLOCK):
         begin, end = u64(first), u64(min(stop, first + BLOCK))
         if single:
             for line in range(BLOCK // 8):  # the processor's own prefetch leaves a third of the bandwidth
                 prefetch(codes, first + AHEAD + 8 * line)
-            if _nearest_of_block(codes, begin, end, word) >= limit:
+            if _nearest_of_block(codes, begin, end, word) >= heap[0] >> ROW_BITS:
                 continue
-        if _distances_of_block(planes, begin, end, query, distances) >= limit:
-            continue
-        for i in range(end - begin):
-            if distances[i] < limit:
-                replace_largest(heap, (distances[i] << ROW_BITS) | u64(begin + i))
-                limit = heap[0] >> ROW_BITS
+        _gather_block(planes, begin, end, query, heap, distances)
 
 
 @inner
 def _split(codes, start, stop, halves):
-    """Write the 16-bit words of codes uint64 [start:stop], unsigned, into ``halves`` uint16 [4, n]."""
-    first, second, third, fourth = halves[0], halves[1], halves[2], halves[3]
-    for i in range(stop - start):
-        code = codes[start + i]
-        first[i] = u16(code)
-        second[i] = u16(code >> u64(16))
-        third[i] = u16(code >> u64(32))
-        fourth[i] = u16(code >> u64(48))
+    """Write the 16-bit words of codes uint64 [start:stop] into ``halves`` uint16 [4, n]."""
+    whole = (stop - start) // LANES * LANES
+    for place in range(0, whole, LANES):
+        split_words(codes, start + place, halves, place)
+    for i in range(whole, stop - start):
+        for h in range(HALVES):
+            halves[h, i] = u16(codes[start + i] >> u64(16 * h))
 
 
 @inner
-def _scan_halves(planes, start, stop, halves, query, query_halves, heap, distances):
-    limit = heap[0] >> ROW_BITS
+def _scan_halves(planes, start, stop, halves, query, query_halves, heap, distances, words):
+    """Return how many blocks the first ``words`` words of the codes called for in vain."""
+    in_vain = 0
     for first in range(start, stop, BLOCK):
+        limit = heap[0] >> ROW_BITS
         # behind the last code are words of others: they may call for a look, no more
-        if any_nearer(halves, first - start, query_halves, u16(min(limit, u64(60000)))) == u64(0):
+        place, below = first - start, u16(min(limit, u64(60000)))
+        if words == 2 and any_nearer_of_two(halves, place, query_halves, below) == u64(0):
             continue
-        begin, end = u64(first), u64(min(stop, first + BLOCK))
-        if _distances_of_block(planes, begin, end, query, distances) >= limit:
+        if words == 3 and any_nearer_of_three(halves, place, query_halves, below) == u64(0):
             continue
-        for i in range(end - begin):
-            if distances[i] < limit:
-                replace_largest(heap, (distances[i] << ROW_BITS) | u64(begin + i))
-                limit = heap[0] >> ROW_BITS
+        if any_nearer(halves, place, query_halves, below) == u64(0):
+            in_vain += 1
+            continue
+        _gather_block(planes, u64(first), u64(min(stop, first + BLOCK)), query, heap, distances)
+    return in_vain
+
+
+@inner
+def _enough_words(heap):
+    """Return how many words of a code tell that it is too far, but for one block in ten of random codes."""
+    limit = heap[0] >> ROW_BITS
+    return 2 if limit <= u64(7) else 3 if limit <= u64(13) else 4
+
+
+@inner
+def _scan_split(planes, start, stop, queries, keys, distances):
+    memory = np.zeros(HALVES * SPLIT_CHUNK + LANES, np.uint16)
+    shift = (-memory.ctypes.data % 64) // 2  # whole vectors in cache lines
+    halves = memory[shift : shift + HALVES * SPLIT_CHUNK].reshape(HALVES, SPLIT_CHUNK)
+    count = len(queries)
+    query_halves = np.empty((count, HALVES), np.uint16)
+    for q in range(count):
+        for h in range(HALVES):
+            query_halves[q, h] = u16(queries[q, 0] >> u64(16 * h))
+    least_words = np.full(count, 2)
+    codes = planes[0]
+    for first in range(start, stop, SPLIT_CHUNK):
+        last = min(stop, first + SPLIT_CHUNK)
+        _split(codes, first, last, halves)
+        for q in range(count):
+            for line in range(SPLIT_LINES * q // count, SPLIT_LINES * (q + 1) // count):
+                prefetch_late(codes, last + 8 * line)
+            words = max(least_words[q], _enough_words(keys[q]))
+            in_vain = _scan_halves(
+                planes, first, last, halves, queries[q], query_halves[q], keys[q], distances, words
+            )
+            if words < HALVES and in_vain > SPLIT_CHUNK // BLOCK // 4:
+                least_words[q] = words + 1
 
 
 @kernel(
@@ -109,17 +168,7 @@ def scan(planes, start, stop, queries, keys):
     """Gather the rows nearest to each of ``queries`` uint64 [Q, W] by Hamming distance."""
     distances = np.empty(BLOCK, np.uint64)
     if planes.shape[0] == 1 and len(queries) >= SPLIT_FROM:
-        memory = np.zeros(HALVES * SPLIT_CHUNK + LANES, np.uint16)
-        shift = (-memory.ctypes.data % 64) // 2  # whole vectors in cache lines
-        halves = memory[shift : shift + HALVES * SPLIT_CHUNK].reshape(HALVES, SPLIT_CHUNK)
-        query_halves = np.empty((HALVES, len(queries)), np.uint16)
-        _split(queries[:, 0].copy(), u64(0), u64(len(queries)), query_halves)
-        query_halves = query_halves.T.copy()
-        for first in range(start, stop, SPLIT_CHUNK):
-            last = min(stop, first + SPLIT_CHUNK)
-            _split(planes[0], u64(first), u64(last), halves)
-            for q in range(len(queries)):
-                _scan_halves(planes, first, last, halves, queries[q], query_halves[q], keys[q], distances)
+        _scan_split(planes, start, stop, queries, keys, distances)
         return
     for first in range(start, stop, CHUNK):
         for q in range(len(queries)):
