@@ -97,7 +97,7 @@ def variants(
     run: Run,
     variants: Overrides,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    reference: str | None = None,
+    reference: str | Sequence[str] | None = None,
     only: Sequence[str] | None = None,
     metric: str | None = None,
     queries: int | None = None,
@@ -109,7 +109,8 @@ def variants(
         run: What all variants share; measured on all its data sets (``eval_data``).
         variants: Overrides of the command line by name; ``hashing=none`` measures the float descriptor.
         seeds: Seeds of fitting; a variant that draws nothing gives the same number for each.
-        reference: The variant whose mean the others are divided by; the first by default.
+        reference: The variant whose mean the others are divided by, the first by default; or several, and
+            the first of those measured is drawn, while the table has all.
         only: Names of those of ``variants`` to measure; all by default.
         metric: Of the comparison; the metric of record of each data set by default.
         queries: So many queries at most, drawn at random.
@@ -119,21 +120,21 @@ def variants(
     Raises:
         InputError: an override names nothing, a variant cannot be fitted, or an impossible value.
     """
-    variants = selected(dict(variants), only)
-    reference = next(iter(variants)) if reference is None else reference
-    check_names("study.reference", [reference], variants)
+    known, variants = variants, selected(dict(variants), only)
+    references = _references(reference, known, variants)
     check_numbers("seeds", seeds, group="study", least=0, whole=True)
     outcomes = measure_variants(run, variants, seeds, metric, queries, redraw)
     rows = [
         {
             **_columns(data, name, outcome, run.seed),
-            **_ratio_columns(outcome, reference, at[reference], run.seed),
+            **_ratio_columns(outcome, against, at[against], run.seed),
         }
         for data, at in outcomes.items()
+        for against in references
         for name, outcome in at.items()
     ]
-    sentence = "; ".join(_sentence(data, at, reference, run.seed) for data, at in outcomes.items())
-    return StudyResult("variants", rows, _draw(outcomes, reference, run.seed), f"{sentence}.")
+    sentence = "; ".join(_sentence(data, at, references[0], run.seed) for data, at in outcomes.items())
+    return StudyResult("variants", rows, _draw(outcomes, references[0], run.seed), f"{sentence}.")
 
 
 def fit_size(
@@ -270,6 +271,15 @@ def _columns(data: str, name: str, outcome: Outcome, seed: int) -> dict[str, Any
         "greatest_seed": max(outcome.by_seed),
         "clusters": len(np.unique(outcome.clusters)),
     }
+
+
+def _references(given: str | Sequence[str] | None, known: Overrides, measured: Overrides) -> list[str]:
+    """Return the references that are measured; of several, those may be missing that ``only`` leaves out."""
+    names = [given] if isinstance(given, str) else list(given or [next(iter(measured))])
+    check_names("study.reference", names, known)
+    references = [name for name in names if name in measured]
+    check_names("study.reference", references or names, measured)
+    return references
 
 
 def _ratio_columns(outcome: Outcome, name: str, reference: Outcome, seed: int) -> dict[str, Any]:
