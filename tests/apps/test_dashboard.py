@@ -1,8 +1,6 @@
 """``niphash dashboard``: one page over many runs, whatever they hold in it is text."""
 
-import os
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -150,29 +148,22 @@ def test_damaged_metrics_are_named(tmp_path: Path):
 
 
 @pytest.mark.browser
-def test_the_table_is_sorted_and_filtered_and_fits_a_phone(runs: Path, tmp_path: Path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install niphash[browser]")
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium here: apt-get install chromium, or CHROMIUM=<path>")
+def test_the_table_is_sorted_and_filtered_and_fits_a_phone(browser: Any, runs: Path, tmp_path: Path):
     (tmp_path / "board.html").write_text(dashboard_page(find_runs([runs]), "mAP"))
     faults: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for scheme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
-            page.on("pageerror", lambda error: faults.append(str(error)))
-            page.on("console", lambda message: faults.append(message.text))
-            page.goto((tmp_path / "board.html").as_uri())
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390
-            names = page.locator("td.run")
-            for column in range(page.locator("th button").count()):
-                page.locator("th button").nth(column).click()
-            page.locator("th button").nth(1).click()
-            assert names.all_inner_texts()[0].strip() == "hashing=rbm"
-            page.locator("th button").nth(1).click()
-            assert names.all_inner_texts()[0].strip() == "hashing=lsh"
-            page.fill("input[type=search]", "itq")
-            assert page.locator("tbody tr:visible").count() == 1
-        browser.close()
+    for scheme in ("light", "dark"):
+        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text))
+        page.goto((tmp_path / "board.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        names = page.locator("td.run")
+        for column in range(page.locator("th button").count()):
+            page.locator("th button").nth(column).click()
+        page.locator("th button").nth(1).click()
+        assert names.all_inner_texts()[0].strip() == "hashing=rbm"
+        page.locator("th button").nth(1).click()
+        assert names.all_inner_texts()[0].strip() == "hashing=lsh"
+        page.fill("input[type=search]", "itq")
+        assert page.locator("tbody tr:visible").count() == 1
     assert faults == []

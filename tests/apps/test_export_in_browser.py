@@ -6,12 +6,12 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from niphash.export import export_onnx
 from niphash.model import load
-from tests.apps.test_page import CHROMIUM
 from tests.photos import real_photos
 
 pytestmark = pytest.mark.browser
@@ -28,10 +28,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_the_browser_makes_the_same_codes(tmp_path: Path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install niphash[browser]")
-    if CHROMIUM is None or RUNTIME is None or not all((Path(RUNTIME) / part).is_file() for part in PARTS):
-        pytest.skip("needs Chromium, and ONNXRUNTIME_WEB=<dist folder of the npm package onnxruntime-web>")
+def test_the_browser_makes_the_same_codes(browser: Any, tmp_path: Path):
+    if RUNTIME is None or not all((Path(RUNTIME) / part).is_file() for part in PARTS):
+        pytest.skip("needs ONNXRUNTIME_WEB=<dist folder of the npm package onnxruntime-web>")
     for part in PARTS:
         shutil.copy(Path(RUNTIME) / part, tmp_path)
     shutil.copy(Path(__file__).with_name("export_page.html"), tmp_path / "index.html")
@@ -46,20 +45,17 @@ def test_the_browser_makes_the_same_codes(tmp_path: Path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     unlike = 0
     try:
-        with playwright.sync_playwright() as driver:
-            chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            page = chromium.new_page()
-            page.set_default_timeout(120_000)
-            page.goto(f"http://127.0.0.1:{server.server_address[1]}/")
-            for path, expected in zip(photos, model.hash(photos), strict=True):
-                page.eval_on_selector("#code", "shown => { shown.textContent = ''; }")
-                page.set_input_files("#photo", path)
-                page.wait_for_selector("#code:not(:empty)")
-                text = page.inner_text("#code")
-                assert not text.startswith("error"), text
-                found = [int(byte) for byte in text.split()]
-                unlike += sum((a ^ b).bit_count() for a, b in zip(found, expected.tolist(), strict=True))
-            chromium.close()
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        page.goto(f"http://127.0.0.1:{server.server_address[1]}/")
+        for path, expected in zip(photos, model.hash(photos), strict=True):
+            page.eval_on_selector("#code", "shown => { shown.textContent = ''; }")
+            page.set_input_files("#photo", path)
+            page.wait_for_selector("#code:not(:empty)")
+            text = page.inner_text("#code")
+            assert not text.startswith("error"), text
+            found = [int(byte) for byte in text.split()]
+            unlike += sum((a ^ b).bit_count() for a, b in zip(found, expected.tolist(), strict=True))
     finally:
         server.shutdown()
         server.server_close()

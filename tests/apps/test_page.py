@@ -1,6 +1,5 @@
 """The page of ``niphash serve`` in a real Chromium: what a person does with it, by mouse, keys and finger."""
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,20 +15,7 @@ from niphash.data.images import Box
 from tests.apps.served import collect, served
 from tests.photos import real_photos
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A real browser without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install niphash[browser]")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium, or CHROMIUM=<path>")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

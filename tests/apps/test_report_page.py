@@ -1,8 +1,5 @@
 """The report in a real browser: it asks for nothing, fits every screen, and is dark where the screen is."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +8,6 @@ import pytest
 from niphash.studies.report.beside import Beside
 from niphash.studies.report.page import Answer, page
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.browser
 
 METHODS = "a method whose name is quite a lot longer than others", "itq", "lsh", "rbm_stack"
@@ -21,17 +17,6 @@ CURVES = "method,bits,metric,value,low,high\n" + "".join(
     for bits in (32, 64, 128)
 )
 MARKS = "variant,value,low,high\n" + "".join(f"{method},0.5,0.4,0.6\n" for method in METHODS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install niphash[browser]")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium, or CHROMIUM=<path>")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
