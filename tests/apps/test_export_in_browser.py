@@ -4,7 +4,6 @@ import functools
 import http.server
 import os
 import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from niphash.export import export_onnx
 from niphash.model import load
 from tests.photos import real_photos
+from tests.servers import listening
 
 pytestmark = pytest.mark.browser
 MODEL = Path(__file__).resolve().parents[1] / "models" / "mobilenet_nip_lsh"
@@ -41,13 +41,11 @@ def test_the_browser_makes_the_same_codes(browser: Any, tmp_path: Path):
         photos.append(tmp_path / f"{number}.png")
     assert export_onnx(model, tmp_path / "codes.onnx").enough
     handler = functools.partial(Handler, directory=str(tmp_path))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     unlike = 0
-    try:
+    with listening(handler) as url:
         page = browser.new_page()
         page.set_default_timeout(120_000)
-        page.goto(f"http://127.0.0.1:{server.server_address[1]}/")
+        page.goto(url)
         for path, expected in zip(photos, model.hash(photos), strict=True):
             page.eval_on_selector("#code", "shown => { shown.textContent = ''; }")
             page.set_input_files("#photo", path)
@@ -56,7 +54,4 @@ def test_the_browser_makes_the_same_codes(browser: Any, tmp_path: Path):
             assert not text.startswith("error"), text
             found = [int(byte) for byte in text.split()]
             unlike += sum((a ^ b).bit_count() for a, b in zip(found, expected.tolist(), strict=True))
-    finally:
-        server.shutdown()
-        server.server_close()
     assert unlike <= 1

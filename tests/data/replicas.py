@@ -5,7 +5,6 @@ import io
 import pickle
 import re
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import skimage.data
 from PIL import Image
+
+from tests.servers import listening
 
 PHOTOS = ("astronaut", "coffee", "chelsea", "rocket", "motorcycle_left.png", "hubble_deep_field")
 SIDE = 240
@@ -212,13 +213,6 @@ def serve(folder: Path) -> Iterator[FileServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = FileServer(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        state = FileServer(url)
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
