@@ -263,6 +263,7 @@ def _columns(data: str, name: str, outcome: Outcome, seed: int) -> dict[str, Any
     return {
         "data": data,
         "variant": name,
+        "metric": outcome.metric,
         "value": outcome.mean,
         "low": low,
         "high": high,
@@ -325,8 +326,9 @@ def _draw_growth(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_xscale("log")
         axes.set_xticks(at, [str(size) for size in at])
         axes.minorticks_off()
-        axes.set(xlabel="fit photos", ylabel="mean over seeds and queries, 95 % bands")
+        axes.set(xlabel="fit photos")
         axes.set_title(data, fontsize=10)
         axes.grid(alpha=0.3)
+    panels[0].set_ylabel(f"{rows[0]['metric']}, mean over seeds and queries; 95 % bands")
     panels[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
