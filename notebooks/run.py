@@ -46,8 +46,10 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
 
 
 def _shrink(output: nbformat.NotebookNode) -> None:
-    """Keep a large PNG with 128 colours."""
+    """Keep one form of a picture, a large PNG with 128 colours."""
     data = output.get("data", {})
+    if "image/png" in data:
+        data.pop("image/jpeg", None)  # the same picture once more
     raw = base64.b64decode(data.get("image/png", ""))
     if len(raw) < LARGE:
         return

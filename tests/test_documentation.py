@@ -106,6 +106,16 @@ def follow_page(page: Path, workplace: Path, tmp_path: Path, cut: bool) -> None:
         follow(language, command, workplace, environment, cut)
 
 
+def test_commands_in_tables_of_the_readme_run_on_the_page_that_their_line_links_to():
+    lines = re.findall(
+        r"^\| `((?:niphash|python) [^`]+)` \|.*\]\(([^)#]+)", (ROOT / "README.md").read_text(), re.M
+    )
+    assert len(lines) >= 4
+    for command, page in lines:
+        own = [text for language, text in steps(ROOT / page) if language == "sh"]
+        assert any(" ".join(text.split()).startswith(command) for text in own), f"{page}: {command}"
+
+
 def test_make_train_runs_the_script():
     # A make above (`make test` under CI) would add its directory lines through these two.
     environment = {key: word for key, word in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL")}

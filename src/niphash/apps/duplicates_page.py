@@ -42,16 +42,16 @@ def duplicates_page(groups: Sequence[Group], within: int) -> str:
 def _section(number: int, group: Group) -> str:
     members = group.members
     more = "" if len(members) <= MOST_MEMBERS else f"<p>and {len(members) - MOST_MEMBERS} more</p>"
-    items = "\n".join(map(_item, members[:MOST_MEMBERS]))
+    items = "\n".join(_item(member, members[0]) for member in members[:MOST_MEMBERS])
     return f"<section><h2>Group {number}: {len(members)} photos</h2><ul>\n{items}\n</ul>{more}</section>"
 
 
-def _item(member: Member) -> str:
+def _item(member: Member, first: Member) -> str:
     name = escape(printable(str(member.path)))
     try:
         picture = b64encode(as_jpeg(thumbnail(member.path, _SIDE))).decode()
         image = f'<img loading="lazy" alt="" src="data:image/jpeg;base64,{picture}">'
     except UnreadableImage:
         image = '<span class="none">cannot be read</span>'
-    same = ", the same file as the first" if member.same_file and member.distance == 0 else ""
+    same = ", the same file as the first" if member.same_file and member is not first else ""
     return f"<li>{image}{member.distance} bits, {member.bytes} bytes{same}<br>{name}</li>"
