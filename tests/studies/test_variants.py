@@ -7,6 +7,7 @@ import pytest
 from niphash.config import compose
 from niphash.errors import InputError
 from niphash.pipeline.run import Run, assemble
+from niphash.studies.hashed import HashingBench
 from niphash.studies.result import StudyResult
 from tests.photos import write_objects
 
@@ -58,3 +59,16 @@ def test_the_table_has_the_ratio_to_each_reference_that_is_measured(place: Path)
         assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
     with pytest.raises(InputError, match=r"study\.reference=\[float\]: float is unknown"):
         answer(place, *words, "study.reference=float")
+
+
+def test_what_differs_in_the_distance_alone_is_fitted_once(place: Path, monkeypatch: pytest.MonkeyPatch):
+    fits: list[str] = []
+    fit = HashingBench.fit_hasher
+    monkeypatch.setattr(
+        HashingBench, "fit_hasher", lambda *words, name: fits.append(name) or fit(*words, name=name)
+    )
+    words = ["experiment=methods", 'study.only=[itq,"itq, asymmetric",lsh]', "study.seeds=[0,1]"]
+    rows = answer(place, *words).rows
+    assert sorted(fits) == [f"{name}, 16 bits, seed {seed}" for name in ("itq", "lsh") for seed in (0, 1)]
+    values = {row["variant"]: row["value"] for row in rows}
+    assert len(set(values.values())) == 3

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.evaluation.intervals import bootstrap_interval, ratio_interval
+from niphash.hashing.hasher import Hasher
 from niphash.options import check_choice, check_numbers
 from niphash.pipeline.fitting import FitSet, choose_fit_set
 from niphash.pipeline.run import Run
@@ -193,7 +194,8 @@ def measure_variants(
 ) -> Outcomes:
     """Return what each variant reached on each data set of ``run``.
 
-    Variants that differ in hashing alone share their descriptors.
+    Variants that differ in hashing alone share their descriptors, those that differ in the distance alone
+    their hashing as well.
 
     Raises:
         InputError: an override names nothing, or a variant cannot be fitted.
@@ -206,13 +208,19 @@ def measure_variants(
     }
     _check_all(runs.values())
     reports: dict[str, dict[str, list[Report]]] = {}
-    for key, benches in _benches(runs, queries):
-        name, one = key[0], runs[key]
-        owner = f"{name}, {one.hasher.bits} bits, seed {key[1]}"
-        hasher = benches[0].fit_hasher(one.hasher, name=owner) if one.hasher.bits else None
-        for bench in benches:
-            report = bench.float_report() if hasher is None else bench.report(hasher, one.distance)
-            reports.setdefault(bench.name, {}).setdefault(name, []).append(report)
+    for number, (keys, benches) in enumerate(_groups(runs, queries)):
+        fitted: dict[str, Hasher] = {}
+        for name, seed in keys:
+            log.info("descriptor %d: %s, seed %d", number + 1, name, seed)
+            one = runs[name, seed]
+            hashing = json.dumps([one.option(part) for part in ("hashing", "trainer")], sort_keys=True)
+            if one.hasher.bits and hashing not in fitted:
+                owner = f"{name}, {one.hasher.bits} bits, seed {seed}"
+                fitted[hashing] = benches[0].fit_hasher(one.hasher, name=owner)
+            hasher = fitted.get(hashing)
+            for bench in benches:
+                report = bench.float_report() if hasher is None else bench.report(hasher, one.distance)
+                reports.setdefault(bench.name, {}).setdefault(name, []).append(report)
     return {data: _outcomes(at, metric) for data, at in reports.items()}
 
 
@@ -235,19 +243,16 @@ def _check_all(runs: Iterable[Run]) -> None:
         check_counts(run, fit_sets[key])
 
 
-def _benches(
+def _groups(
     runs: Mapping[tuple[str, int], Run], queries: int | None
-) -> Iterator[tuple[tuple[str, int], list[HashingBench]]]:
-    """Yield the benches of each run; those of one descriptor come one after another and share them."""
+) -> Iterator[tuple[list[tuple[str, int]], list[HashingBench]]]:
+    """Yield the runs that share a descriptor and photos, with their benches."""
     groups: dict[str, list[tuple[str, int]]] = {}
     for key, run in runs.items():
         shared = [run.option(part) for part in ("descriptor", "fit", "seed", "data", "distractors")]
         groups.setdefault(json.dumps(shared, sort_keys=True), []).append(key)
-    for number, keys in enumerate(groups.values()):
-        benches = hashing_benches(runs[keys[0]], queries=queries)
-        for key in keys:
-            log.info("descriptor %d of %d: %s, seed %d", number + 1, len(groups), *key)
-            yield key, benches
+    for keys in groups.values():
+        yield keys, hashing_benches(runs[keys[0]], queries=queries)
 
 
 def _outcomes(reports: Mapping[str, list[Report]], metric: str | None) -> dict[str, Outcome]:
