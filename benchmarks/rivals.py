@@ -497,10 +497,10 @@ def compare(
             print(f"{name} is left out: {error}")
 
 
-def available(names: Sequence[str] | None) -> Iterator[tuple[str, Rival]]:
+def available(only: Sequence[str]) -> Iterator[tuple[str, Rival]]:
     """Yield the pixel hashes that are installed, and say of the others that they are not."""
     for name, load in pixel_rivals():
-        if names is not None and name not in names:
+        if not any(part in name for part in only):
             continue
         try:
             yield name, by_pixels(name, load())
@@ -534,21 +534,29 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=100, help="database photos of which copies are made")
     parser.add_argument("--queries", type=int, help="at most so many queries of the data set's own task")
     parser.add_argument("--sscd", metavar="FILE", help="SSCD as an ONNX file: also its float descriptor")
+    parser.add_argument(
+        "--only", metavar="NAMES", help="only rivals whose name holds one of these: niphash,itq"
+    )
     parser.add_argument("--out", type=Path, default=Path("rivals"), help="folder of rivals.csv, rivals.md")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides: descriptor, data.root, fit.root, seed")
     options = parser.parse_intermixed_args()
     faiss.omp_set_num_threads(1)
+    only = [""] if options.only is None else options.only.split(",")
     words = [f"data={options.data}", *options.overrides]
     run = assemble(compose(words), options.out)
     with shared_fits():
-        rivals = [*available(None), *learned(run, sscd=False)]
-        rows = list(compare(run, rivals, options.photos, options.queries))
+        ours = [
+            (name, rival) for name, rival in learned(run, sscd=False) if any(part in name for part in only)
+        ]
+        rows = list(compare(run, [*available(only), *ours], options.photos, options.queries))
         if options.sscd is None:
             print("SSCD is left out: give its ONNX file by --sscd")
         else:
             words += ["backbone=onnx", f"backbone.weights={options.sscd}", "pooling=mean"]
             run = assemble(compose(words), options.out)
             rows += compare(run, list(learned(run, sscd=True)), options.photos, options.queries)
+    if not rows:
+        raise SystemExit(f"--only {options.only}: no rival has such a name")
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "rivals.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

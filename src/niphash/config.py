@@ -91,8 +91,14 @@ def compose(overrides: "list[str] | tuple[str, ...]" = (), config_name: str = "t
         return hydra.compose(config_name, list(overrides))
 
 
+#: What Hydra reads as the text that it is; a path in quotes is hard to read once a shell has quoted it again.
+PATH = re.compile(r"[A-Za-z_./-]*/[A-Za-z0-9_./-]+")
+
+
 def quoted(value: str) -> str:
     """Return a value as it is written after ``key=`` on the command line, whatever is in it."""
+    if PATH.fullmatch(value):
+        return value
     escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + (r"\'" if end[2] else ""), value)
     return f"'{escaped}'"
 

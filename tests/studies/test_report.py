@@ -249,6 +249,8 @@ def test_columns_decide_what_is_drawn():
     assert "9.000" not in picture.svg
     variants = [{"variant": v, "value": "0.5", "ratio": r} for v, r in (("a", "1"), ("b", "0.9"))]
     assert not pictures(variants)[0].legend, "what stands behind the value is no axis"
+    [picture] = pictures([{"variant": "a", "metric": "mAP", "value": "0.5"}])
+    assert "mean average precision" in picture.svg
     two = [{**row, "metric": metric} for row in rows for metric in ("mAP", "recall@10")]
     assert len(pictures(two)) == 2
 
@@ -310,6 +312,13 @@ def to_lab(linear: np.ndarray) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-@pytest.mark.parametrize("value", ["a b", "it's", "x\\", "\\'", "a=b,{c}", "[1]"])
+@pytest.mark.parametrize(
+    "value", ["a b", "it's", "x\\", "\\'", "a=b,{c}", "[1]", "/1/2e5", "./null", "a/b.pt"]
+)
 def test_quoted_values_come_back(value: str):
     assert compose([f"paths.data_dir={quoted(value)}"]).paths.data_dir == value
+
+
+def test_a_path_is_shown_without_quotes_in_quotes():
+    assert quoted("/weights/squeezenet1_0.pt") == "/weights/squeezenet1_0.pt"
+    assert quoted("true") == "'true'"

@@ -298,10 +298,10 @@ def _sentence(data: str, at: Mapping[str, Outcome], reference: str, seed: int) -
     for name, outcome in at.items():
         if name != reference:
             ratio, low, high = outcome.ratio(at[reference], seed)
-            parts.append(f"{name} {outcome.mean:.3f}, {ratio:.3f} [{low:.3f}, {high:.3f}] of it")
+            parts.append(f"{name} {outcome.mean:.3f}, {ratio:.3f} [{low:.3f}, {high:.3f}] of that")
     clusters = len(np.unique(at[reference].clusters))
     seeds = len(at[reference].by_seed)
-    return f"{data}, {seeds} seeds, {clusters} clusters: {'; '.join(parts)}"
+    return f"{data}, {seeds} seed{'s' * (seeds > 1)}, {clusters} clusters: {'; '.join(parts)}"
 
 
 def _draw(outcomes: Outcomes, reference: str, seed: int) -> Figure:
