@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,15 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(object_folder: Path, tmp_
     pause = f"+callbacks.pause={{_target_: tests.pausing.Pause, flag: '{flag}', stage: layer2, epoch: 20}}"
     words = [sys.executable, str(ROOT / command[0]), *command[1:], pause, "hydra.run.dir=resumed"]
     with subprocess.Popen(
-        words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(
+            signal.signal, signal.SIGINT, signal.SIG_DFL
+        ),  # which a shell's background ignores
     ) as started:
         while started.poll() is None and not flag.exists():
             time.sleep(0.01)

@@ -402,3 +402,21 @@ def test_photos_that_the_manifest_has_lost_are_no_empty_answer(collection: Colle
     sql.close()
     with Collection(collection.folder) as again, pytest.raises(InputError, match="it has lost photos"):
         again.search(query)
+
+
+def test_a_photo_that_is_removed_while_a_search_is_answered_is_no_damage(
+    collection: Collection, photos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    query = min(photos.rglob("*.jpg"))
+    (first, *_) = collection.search(query, k=3)
+    look_up = collection.manifest.entries
+
+    def entries(numbers: list[int]) -> dict:
+        monkeypatch.undo()
+        collection.remove([first.id])
+        return look_up(numbers)
+
+    monkeypatch.setattr(collection.manifest, "entries", entries)
+    found = [match.id for match in collection.search(query, k=3)]
+    assert first.id not in found
+    assert len(found) == 2

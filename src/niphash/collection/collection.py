@@ -480,8 +480,7 @@ class Collection:
             InputError: there are more of these than a kill has left, so the manifest has lost photos.
         """
         entries = self.manifest.entries(near.ids.tolist())
-        if len(set(near.ids.tolist()) - entries.keys()) > self._extra():
-            raise InputError(f"{self.manifest.path}: damaged, it has lost photos; {REMEDY}")
+        self._refuse_lost(set(near.ids.tolist()) - entries.keys())
         pairs = zip(near.distances.tolist(), near.ids.tolist(), strict=True)
         held = [(bits, entries[number]) for bits, number in pairs if number in entries][:most]
         known = self.calibration(distance)
@@ -497,6 +496,15 @@ class Collection:
             )
             for (bits, entry), share in zip(held, likely, strict=True)
         )
+
+    def _refuse_lost(self, nameless: set[int]) -> None:
+        """Refuse ids without a photo where they are more than a kill has left.
+
+        A photo that was removed since the index was asked has no code any more either.
+        """
+        extra = self._extra()
+        if len(nameless) > extra and np.isin(list(nameless), self.codes.ids).sum() > extra:
+            raise InputError(f"{self.manifest.path}: damaged, it has lost photos; {REMEDY}")
 
     def calibration(self, distance: DistanceChoice = "auto") -> Calibration | None:
         """Return how likely a photo of this collection shows what a query shows, at each distance.
