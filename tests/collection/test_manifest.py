@@ -193,7 +193,7 @@ def test_a_new_manifest_on_a_full_disk_is_named(tmp_path: Path):
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
-    for name in ("photos.sqlite.part", "photos.sqlite.part-journal"):
+    for name in ("photos.sqlite.part", "photos.sqlite.part-journal", "photos.sqlite-journal"):
         (tmp_path / name).write_bytes(b"half of something")
     make_folder(tmp_path)
     Manifest.create(tmp_path / "photos.sqlite", {}).close()

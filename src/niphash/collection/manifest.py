@@ -94,7 +94,8 @@ class Manifest:
         """
         part = path.with_name(f"{path.name}.part")
         try:
-            for left in (part, part.with_name(f"{part.name}-journal")):  # by a process that was killed
+            # by a process that was killed; a journal would be played into the new file
+            for left in (part, *(file.with_name(f"{file.name}-journal") for file in (part, path))):
                 left.unlink(missing_ok=True)
             cls._write_empty(part, facts)
             part.rename(path)

@@ -26,7 +26,8 @@ def make_folder(folder: Path) -> None:
     Raises:
         InputError: it holds other files, or cannot be written.
     """
-    ours = {*_PARTS, f"{MANIFEST}.part", f"{MANIFEST}.part-journal", f"{MODEL}.part"}
+    # a process that is killed leaves the last ones
+    ours = {*_PARTS, f"{MANIFEST}-journal", f"{MANIFEST}.part", f"{MANIFEST}.part-journal", f"{MODEL}.part"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         foreign = sorted({path.name for path in folder.iterdir()} - ours)
