@@ -69,7 +69,7 @@ def build(out: Path, report: Path | None = None) -> int:
         if done.returncode:
             raise SystemExit(f"zensical failed: {done.stdout}{done.stderr}")
         if report is not None:
-            shutil.copyfile(report, work / "site" / "report" / "sample.html")
+            shutil.copyfile(report, work / "site" / "sample" / "report.html")
         pages = sorted((work / "site").rglob("*.html"))
         for page in pages:
             text = page.read_text(encoding="utf-8")
@@ -95,7 +95,7 @@ def lay_out(docs: Path, report: Path | None = None) -> None:
         write_notebook(docs / "notebooks" / f"{notebook.stem}.md", notebook)
     if report is not None:
         write(
-            docs / "report" / "index.md", "# Report of the sample\n\n[The report](sample.html), one page.\n"
+            docs / "sample" / "index.md", "# Report of the sample\n\n[The report](report.html), one page.\n"
         )
 
 
@@ -200,7 +200,7 @@ def write_settings(work: Path) -> None:
     nav = tomllib.loads(kept)["project"]["nav"]
     reference = ["reference/configuration.md", *(f"reference/{room}.md" for room in ROOMS)]
     notebooks = sorted(p.relative_to(work / "docs").as_posix() for p in work.glob("docs/notebooks/*.md"))
-    report = ["report/index.md"] if (work / "docs" / "report").is_dir() else []
+    report = ["sample/index.md"] if (work / "docs" / "sample").is_dir() else []
     nav[-1]["Results"] += report
     nav += [{"Notebooks": notebooks}, {"Reference": reference}]
     named = set(_leaves(nav))
