@@ -27,12 +27,13 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 from niphash.config import compose
 from niphash.data.images import ImageSet
 from niphash.data.task import Relevance, RetrievalTask
+from niphash.descriptors.store.store import StoredDescriptors
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.pipeline.run import Run, assemble
 from niphash.progress import track
 from niphash.search import FlatIndex
-from niphash.search.comparison import code_distances
+from niphash.search.comparison import code_distances, spread
 from niphash.search.distances import Block, Distances
 from niphash.search.ranking import rank
 from niphash.studies.hashed import HashingBench, hashing_bench
@@ -120,8 +121,6 @@ class Field:
 
     Attributes:
         bench: Task, descriptors, fit photos.
-        database: Photos of the database.
-        queries: Photos of the queries.
     """
 
     bench: HashingBench
@@ -151,7 +150,7 @@ class Field:
 def copies(bench: HashingBench, photos: int, seed: int) -> HashingBench:
     """Return the task of finding edited copies among all database photos, described as ``bench`` is."""
     task = bench.bench.task
-    readable = np.flatnonzero(bench.readable)
+    readable = np.flatnonzero(stored_database(bench).positions >= 0)
     chosen = np.sort(np.random.default_rng(seed).permutation(readable)[:photos])
     originals = task.database.subset(chosen.tolist())
     edited = [originals.with_view(Edit(name, seed)) for name in EDITS]
@@ -166,6 +165,11 @@ def copies(bench: HashingBench, photos: int, seed: int) -> HashingBench:
     describe = bench.bench.fitted(bench.run.describer)
     rows = np.concatenate([describe(images) for images in edited])
     return replace(bench, bench=replace(bench.bench, task=made), queries=rows)
+
+
+def stored_database(bench: HashingBench) -> StoredDescriptors:
+    """Return the descriptors of the database as they lie in the store, blank photos among them."""
+    return bench.bench.fitted(bench.run.describer).stored(bench.bench.task.database)
 
 
 def query_images(field: Field) -> Iterator[Image.Image]:
@@ -238,33 +242,41 @@ def timed(search: Callable[[], object], queries: int) -> float:
     return min(rounds) / queries * 1e6
 
 
-def by_codes(name: str, queries: np.ndarray, database: np.ndarray, bench: HashingBench) -> Answer:
-    """Return the answer of packed codes uint8 [Q, B] and [N, B] under the Hamming distance."""
+def by_codes(
+    name: str, queries: np.ndarray, database: np.ndarray, answered: np.ndarray, readable: np.ndarray
+) -> Answer:
+    """Return the answer of packed codes under the Hamming distance.
+
+    Args:
+        name: Of the rival.
+        queries: uint8 [q, B], the codes of the queries that have one.
+        database: uint8 [n, B], the codes of the photos that have one.
+        answered: bool [Q], which queries these are.
+        readable: bool [N], which photos.
+    """
     ones = [np.unpackbits(codes, axis=1).astype(np.float32) for codes in (queries, database)]
     same = ones[0] @ ones[1].T
-    distances = ones[0].sum(1)[:, None] + ones[1].sum(1)[None] - 2 * same
-    distances[:, ~bench.readable] = np.inf
+    distances = np.full((len(answered), len(readable)), np.inf)
+    distances[np.ix_(answered, readable)] = ones[0].sum(1)[:, None] + ones[1].sum(1)[None] - 2 * same
     index = FlatIndex(bits=8 * database.shape[1], threads=1)
-    index.add(database[bench.readable])
+    index.add(database)
     micros = timed(lambda: index.search(queries, NEIGHBOURS), len(queries))
     return Answer(name, database.shape[1], distances, micros)
 
 
 def by_pixels(name: str, code: Callable[[Image.Image], np.ndarray]) -> Rival:
     """Return a rival that makes its code, uint8 [B], of the picture alone."""
-    known: dict[int, np.ndarray] = {}  # databases are one and the same
+    known: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # databases are one and the same
 
     def answer(field: Field) -> Answer:
         images = field.task.database
         if id(images) not in known:
-            rows = track(range(len(images)), f"{name}, database")
-            readable = field.bench.readable
-            width = len(code(images.image(int(np.flatnonzero(readable)[0]))))
-            known[id(images)] = np.stack(
-                [code(images.image(row)) if readable[row] else np.zeros(width, np.uint8) for row in rows]
-            )
-        asked = np.stack([code(image) for image in query_images(field)])
-        return by_codes(name, asked, known[id(images)], field.bench)
+            readable = stored_database(field.bench).positions >= 0
+            rows = track(np.flatnonzero(readable).tolist(), f"{name}, database")
+            known[id(images)] = np.stack([code(images.image(row)) for row in rows]), readable
+        queries = np.stack([code(image) for image in query_images(field)])
+        database, readable = known[id(images)]
+        return by_codes(name, queries, database, np.ones(len(queries), bool), readable)
 
     return answer
 
@@ -305,15 +317,16 @@ def by_niphash(name: str, overrides: Sequence[str], distance: str = "hamming") -
         bench = field.bench
         fitted[:] = fitted or [bench.fit(overrides)]
         hasher = fitted[0]
-        codes = np.zeros((len(bench.database), hasher.bits // 8), np.uint8)
-        codes[bench.readable] = hasher.encode(bench.database[bench.readable])
+        codes = hasher.encode(bench.database[bench.readable])
+        queries = bench.queries[bench.answered]
         if distance == "hamming":
-            return by_codes(name, hasher.encode(bench.queries), codes, bench)
-        source = code_distances(hasher, bench.queries, codes, bench.readable, "asymmetric")
+            return by_codes(name, hasher.encode(queries), codes, bench.answered, bench.readable)
+        placed = spread(codes, bench.readable)
+        source = code_distances(hasher, bench.queries, placed, bench.readable, "asymmetric")
         index = FlatIndex(bits=hasher.bits, threads=1)
-        index.add(codes[bench.readable])
-        asked = hasher.project(bench.queries)
-        micros = timed(lambda: index.search(asked, NEIGHBOURS, "asymmetric"), len(asked))
+        index.add(codes)
+        projections = hasher.project(queries)
+        micros = timed(lambda: index.search(projections, NEIGHBOURS, "asymmetric"), len(projections))
         return Answer(name, codes.shape[1], filled(source), micros)
 
     return answer
@@ -336,10 +349,10 @@ def faiss_itq(bits: int) -> Rival:
         transform.train(bench.photos)
         middle = transform.apply(bench.photos).mean(axis=0)
         queries, database = (
-            np.packbits(transform.apply(np.nan_to_num(rows)) > middle, axis=1)
-            for rows in (bench.queries, bench.database)
+            np.packbits(transform.apply(rows) > middle, axis=1)
+            for rows in (bench.queries[bench.answered], bench.database[bench.readable])
         )
-        return by_codes(f"ITQ {bits} (faiss)", queries, database, bench)
+        return by_codes(f"ITQ {bits} (faiss)", queries, database, bench.answered, bench.readable)
 
     return answer
 
@@ -350,17 +363,18 @@ def faiss_index(name: str, make: Callable[[HashingBench], tuple[faiss.Index, flo
     def answer(field: Field) -> Answer:
         bench = field.bench
         index, size = make(bench)
-        rows = np.flatnonzero(bench.readable)
+        answered, rows = np.flatnonzero(bench.answered), np.flatnonzero(bench.readable)
+        queries = bench.queries[answered]
         if not index.is_trained:
             index.train(bench.photos)
         index.add(bench.database[rows])
-        micros = timed(lambda: index.search(bench.queries, NEIGHBOURS), len(bench.queries))
-        found, ids = index.search(bench.queries, len(rows))
+        micros = timed(lambda: index.search(queries, NEIGHBOURS), len(queries))
+        found, ids = index.search(queries, len(rows))
         if index.metric_type == faiss.METRIC_INNER_PRODUCT:
             found = 1 - found
         values = np.full((len(bench.queries), len(bench.database)), np.inf)
         query, place = np.nonzero(ids >= 0)
-        values[query, rows[ids[query, place]]] = found[query, place]
+        values[answered[query], rows[ids[query, place]]] = found[query, place]
         return Answer(name, size, values, micros)
 
     return answer

@@ -39,6 +39,22 @@ def test_minimum_distance_keeps_every_copy():
     assert [copy.shape for copy in copies] == [(2, 4)] * 5
 
 
+@pytest.mark.parametrize("kind", ["max", "mean", "min_distance"])
+def test_an_angle_without_a_descriptor_leaves_the_photo_to_the_others(kind: str):
+    images = as_image_set(real_photos()[:2])
+    turns = iter(range(3))
+
+    def describe(images) -> np.ndarray:
+        rows = mean_colour_by_quarter(images)
+        rows[:, 0] = np.linspace(0.1, 0.5, 3)[turn := next(turns)]
+        rows[0] = np.nan  # never any
+        rows[1] = np.nan if turn == 1 else rows[1]
+        return rows
+
+    copies = DatabasePooling(kind, 90, 90).describe(images, describe)
+    assert all(np.isnan(copy[0]).all() and np.isfinite(copy[1]).all() for copy in copies)
+
+
 @pytest.mark.parametrize(
     "values",
     [

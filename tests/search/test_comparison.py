@@ -51,6 +51,24 @@ def test_the_code_of_a_photo_itself_is_nearest_by_every_distance(method, descrip
         assert isinstance(source, HammingDistances) == (choice == "hamming")
 
 
+@pytest.mark.parametrize("method", [ITQ, PQ])
+def test_a_query_without_a_descriptor_finds_nothing_and_the_others_what_they_find_alone(method, descriptors):
+    hasher = method(32)
+    hasher.fit(FitData(descriptors))
+    codes = hasher.encode(descriptors)
+    queries = descriptors[:5].copy()
+    queries[[1, 4]] = np.nan
+    for choice in hasher.distances:
+        source = code_distances(hasher, queries, codes, distance=choice)
+        distances, ids = search_exhaustively(source, 3)
+        alone = search_exhaustively(code_distances(hasher, descriptors[:5], codes, distance=choice), 3)
+        assert (ids[[1, 4]] == -1).all()
+        np.testing.assert_array_equal(ids[[0, 2, 3]], alone[1][[0, 2, 3]])
+        np.testing.assert_array_equal(distances[[0, 2, 3]], alone[0][[0, 2, 3]])
+        _, readable = source.pairs(np.arange(5), np.arange(5))
+        np.testing.assert_array_equal(readable, [True, False, True, True, False])
+
+
 def test_a_query_that_is_not_rounded_finds_more(descriptors):
     """Nearest but one of 300, five of each object: the same database codes, queries with and without bits."""
     hasher = ITQ(16)

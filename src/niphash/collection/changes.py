@@ -181,7 +181,7 @@ class Update:
             stored = describe_to_store(describer, images, self.store, report)
             rows = np.flatnonzero(stored.positions >= 0)
             self.changes.skipped += report.skipped
-            return rows, stored[rows], self.store.blank(stored.positions[rows])
+            return rows, stored[rows], stored.blank[rows]
         descriptors = np.full((len(images), describer.dim), np.nan, np.float32)
         readable, blank = np.zeros(len(images), bool), np.zeros(len(images), bool)
         for row, found, is_blank in describer.photos(images):

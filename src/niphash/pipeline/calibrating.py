@@ -67,7 +67,11 @@ def calibrate(
     other = _not_one_thing(stored, database, chosen, fit_set)
     views = fit_set.images.subset(database[chosen].tolist())
     copies = [
-        np.asarray(describe(views.with_view(RandomView(seed=seed, copy=FIRST_COPY + copy)), DescribeReport()))
+        np.asarray(
+            describe(
+                views.with_view(RandomView(seed=seed, copy=FIRST_COPY + copy)), DescribeReport()
+            ).comparable()
+        )
         for copy in range(options.views)
     ]
     queries = np.concatenate(copies)  # [views * photos, D]

@@ -20,13 +20,13 @@ from niphash.evaluation.calibration import Reliability, results_reliability
 from niphash.evaluation.evaluator import Report, evaluate
 from niphash.evaluation.functional import Ties
 from niphash.evaluation.metrics import Score
-from niphash.hashing.hasher import DistanceName, Hasher
+from niphash.hashing.hasher import DistanceName
 from niphash.model import Model
 from niphash.pipeline.fitting import share_a_photo
 from niphash.pipeline.reranking import Gain, candidates, gain, rerank_queries
 from niphash.pipeline.run import Run
 from niphash.pipeline.task_views import DatabasePooling
-from niphash.search.comparison import DistanceChoice, choose_distance, code_distances
+from niphash.search.comparison import DistanceChoice, choose_distance, code_distances, spread
 from niphash.search.distances import CosineDistances, Distances, NearestOfSeveral
 from niphash.search.index import Index
 from niphash.search.ranking import Ranking, rank
@@ -165,7 +165,8 @@ def measure(
 ) -> Measurement:
     """Describe, encode and rank the photos of ``task`` and compute every metric.
 
-    Unreadable database photos are never retrieved but stay relevant; unreadable queries are left out.
+    Unreadable database photos are never retrieved but stay relevant; unreadable queries are left out. A photo
+    without any local descriptor looks like nothing: it is never retrieved, and as a query it finds nothing.
 
     Args:
         model: Trained.
@@ -183,20 +184,21 @@ def measure(
     with watch.time("describe"):
         database = _describe_database(task, describe, of_database, pooling)
         described = describe(task.queries, of_queries)
-        queries = np.asarray(described)
     blank = of_database.blank + of_queries.blank
     if database.stored is not None:  # a query may be a database image too
         seen = ((task.database, database.stored), (task.queries, described))
         blank = len({photo for images, stored in seen for photo in _blank_photos(images, stored)})
     skipped = _unreadable_photos((task.database, of_database), (task.queries, of_queries))
     read = _count_photos(task) - len(skipped)
-    task, queries = _readable_queries(task, queries)
+    task, queries = _readable_queries(task, described)
     with watch.time("search"):
         sources = {"descriptor": _nearest([CosineDistances(queries, copy) for copy in database.copies])}
         if distance is not None:
             if comparison.recenter:
                 model.hasher.recenter(database.readable_copies[0])
-            codes = [_codes(model.hasher, database, rows) for rows in database.readable_copies]
+            codes = [
+                spread(model.hasher.encode(rows), database.readable) for rows in database.readable_copies
+            ]
             sources["code"] = _nearest(
                 [code_distances(model.hasher, queries, c, database.readable, distance) for c in codes]
             )
@@ -205,14 +207,15 @@ def measure(
             for name, source in sources.items()
         }
     answers = None
+    answered = np.flatnonzero(np.isfinite(queries[:, 0]))
     if (
         distance is not None
         and len(codes) == 1
-        and (asked := model.hasher.index_queries(queries, distance)) is not None
+        and (asked := model.hasher.index_queries(queries[answered], distance)) is not None
     ):
         with watch.time("search"), closing(comparison.new_index(model.bits)) as index:
             index.add(codes[0][database.readable], np.flatnonzero(database.readable))
-            answers = _ask(index, asked, distance, rankings["code"])
+            answers = _ask(index, asked, distance, rankings["code"].ids[answered])
     spent = {}
     if comparison.reranker is not None:
         firsts = {"descriptor": candidates(sources["descriptor"], comparison.reranker.first)}
@@ -261,7 +264,7 @@ class _Database:
 
     Attributes:
         copies: [N, D] each, in memory or in the store.
-        readable: bool [N], the images that could be read.
+        readable: bool [N], the images that could be read and have a descriptor.
         readable_copies: [n, D] each, the descriptors of those.
         stored: The one copy where it is in the store.
     """
@@ -277,33 +280,33 @@ def _describe_database(
 ) -> _Database:
     if pooling is None:
         stored = describe(task.database, report)
-        readable = stored.positions >= 0
-        database = _Database([stored], readable, [stored.subset(readable)], stored)
+        comparable = stored.comparable()
+        readable = comparable.positions >= 0
+        database = _Database([comparable], readable, [comparable.subset(readable)], stored)
     else:
-        copies = pooling.describe(task.database, lambda images: np.asarray(describe(images, report)))
+        copies = pooling.describe(
+            task.database, lambda images: np.asarray(describe(images, report).comparable())
+        )
         readable = np.isfinite(copies[0][:, 0])
         readable_copies = copies if readable.all() else [copy[readable] for copy in copies]
         database = _Database(copies, readable, readable_copies)
-    if not readable.any():
-        raise InputError(f"{task.name}: {unreadable(report.skipped, len(readable), 'database photos')}")
-    return database
+    if readable.any():
+        return database
+    if len(report.skipped) < len(readable):
+        raise InputError(
+            f"{task.name}: none of the {len(readable)} database photos has a local descriptor; lower "
+            "backbone.peak, or describe them by a network"
+        )
+    raise InputError(f"{task.name}: {unreadable(report.skipped, len(readable), 'database photos')}")
 
 
-def _readable_queries(task: RetrievalTask, queries: np.ndarray) -> tuple[RetrievalTask, np.ndarray]:
-    """Leave out the queries whose photo cannot be read (rows of NaN)."""
-    rows = np.flatnonzero(np.isfinite(queries[:, 0]))
-    if len(rows) == len(queries):
-        return task, queries
-    if not len(rows):
-        raise InputError(f"{task.name}: none of the {len(queries)} query photos can be read")
-    return task.with_queries(rows), queries[rows]
-
-
-def _codes(hasher: Hasher, database: _Database, rows: Rows) -> np.ndarray:
-    """Return uint8 [N, bits // 8], the codes of one copy of the database; zeros where there is no photo."""
-    codes = np.zeros((len(database.readable), hasher.bits // 8), np.uint8)
-    codes[database.readable] = hasher.encode(rows)
-    return codes
+def _readable_queries(task: RetrievalTask, described: StoredDescriptors) -> tuple[RetrievalTask, np.ndarray]:
+    """Leave out the queries whose photo cannot be read; return the rows of the others, NaN of blank ones."""
+    read = described.positions >= 0
+    if not read.any():
+        raise InputError(f"{task.name}: none of the {len(read)} query photos can be read")
+    queries = np.asarray(described.comparable().subset(read))
+    return (task if read.all() else task.with_queries(np.flatnonzero(read))), queries
 
 
 def _order_of_ties(images: int, comparison: Comparison) -> np.ndarray:
@@ -313,10 +316,10 @@ def _order_of_ties(images: int, comparison: Comparison) -> np.ndarray:
     return np.random.default_rng(comparison.seed).permutation(images)
 
 
-def _ask(index: Index, queries: np.ndarray, distance: DistanceName, ranking: Ranking) -> IndexAnswers:
-    """Ask ``index`` for what is nearest to queries, codes or projections, and compare with the ranking."""
-    _, ids = index.search(queries, ranking.ids.shape[1], distance)
-    differing = int((ids != ranking.ids).any(axis=1).sum())
+def _ask(index: Index, queries: np.ndarray, distance: DistanceName, nearest: np.ndarray) -> IndexAnswers:
+    """Ask ``index`` with queries, codes or projections, and compare with their ``nearest``, int64 [Q, k]."""
+    _, ids = index.search(queries, nearest.shape[1], distance)
+    differing = int((ids != nearest).any(axis=1).sum())
     return IndexAnswers(type(index).__name__, len(index), differing)
 
 
@@ -331,8 +334,7 @@ def _count_photos(task: RetrievalTask) -> int:
 
 def _blank_photos(images: ImageSet, stored: StoredDescriptors) -> set[Path | int]:
     """Return the photos without any local descriptor, each once."""
-    rows = np.flatnonzero(stored.store.blank(stored.positions))
-    return {_photo(images.sources[row]) for row in rows.tolist()}
+    return {_photo(images.sources[row]) for row in np.flatnonzero(stored.blank).tolist()}
 
 
 def _unreadable_photos(*described: tuple[ImageSet, DescribeReport]) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from niphash.descriptors.store.store import DescriptorStore, describe_to_store
 from niphash.errors import InputError
 from niphash.model import Model
 from niphash.pipeline.run import Run
-from niphash.search.comparison import DistanceChoice, choose_distance, code_distances
+from niphash.search.comparison import DistanceChoice, choose_distance, code_distances, spread
 from niphash.search.exact import search_descriptors, search_exhaustively
 
 
@@ -28,7 +28,8 @@ def ranked_lists(
         model: What describes and hashes.
         k: So many images a query; all for ``None``.
         by: A distance between codes, or ``"descriptor"``: the cosine of float descriptors.
-        report: Unreadable photos are entered there; they retrieve nothing and are not retrieved.
+        report: Unreadable photos are entered there; they retrieve nothing and are not retrieved, like photos
+            without any local descriptor.
 
     Raises:
         InputError: the model makes no codes, or they know no such distance.
@@ -42,7 +43,7 @@ def ranked_lists(
     task = target.task()
     store = DescriptorStore.of(model.describer, run.descriptors_dir)
     database, queries = (
-        np.asarray(describe_to_store(model.describer, images, store, report))
+        np.asarray(describe_to_store(model.describer, images, store, report).comparable())
         for images in (task.database, task.queries)
     )
     found = _nearest(model, queries, database, k or len(task.database), by)
@@ -63,10 +64,6 @@ def _nearest(
     """Return int64 [Q, k], database numbers nearest first, -1 where there is none."""
     if by == "descriptor":
         return search_descriptors(queries, database, k)[1]
-    readable, answered = (np.isfinite(rows[:, 0]) for rows in (database, queries))
-    codes = np.zeros((len(database), model.bits // 8), np.uint8)
-    codes[readable] = model.hasher.encode(database[readable])
-    distances = code_distances(model.hasher, queries[answered], codes, readable, by)
-    found = np.full((len(queries), k), -1, np.int64)
-    found[answered] = search_exhaustively(distances, k)[1]
-    return found
+    readable = np.isfinite(database[:, 0])
+    codes = spread(model.hasher.encode(database[readable]), readable)
+    return search_exhaustively(code_distances(model.hasher, queries, codes, readable, by), k)[1]

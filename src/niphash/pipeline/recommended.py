@@ -102,6 +102,6 @@ def _fit_data(run: Run, images: ImageSet) -> FitData | None:
         describe_to_store(run.describer, part, store, report)
         for part in with_views(images, rows.copies, run.seed)
     ]
-    if (parts[0].positions >= 0).sum() < FEWEST_PHOTOS:
+    if (parts[0].comparable().positions >= 0).sum() < FEWEST_PHOTOS:
         return None
-    return rows.of(StoredDescriptors(store, np.concatenate([part.positions for part in parts])))
+    return rows.of(StoredDescriptors(store, np.concatenate([part.comparable().positions for part in parts])))

@@ -293,5 +293,7 @@ def _remarks(entry: dict[str, Any], measurement: Measurement) -> list[str]:
             f"{gain.milliseconds:.1f} ms of processor time a query."
         )
     if images["blank"]:
-        remarks.append(f"{images['blank']} photos without any local descriptor.")
+        remarks.append(
+            f"{images['blank']} photos without any local descriptor: they find nothing, and nothing finds them."
+        )
     return remarks

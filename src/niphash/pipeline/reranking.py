@@ -84,6 +84,8 @@ def rerank_queries(
     reordered, spent = found.copy(), 0.0
     for query in track(range(len(found)), "re-rank", len(found)):
         rows = found[query][found[query] >= 0]
+        if not len(rows):
+            continue
         photos = _described(task.database, database, rows, queries[query])
         asked = DescribedPhotos(task.queries.subset([query]), queries[query : query + 1])
         start = time.process_time()

@@ -42,14 +42,21 @@ class DatabasePooling:
 
         Args:
             images: N database images.
-            describe: Returns float32 [N, D] for them.
+            describe: Returns float32 [N, D] for them, NaN where there is nothing to compare.
         """
         turned = (describe(images.with_view(RotatedDisc(float(angle)))) for angle in self.angles())
         if self.kind == "min_distance":
-            return list(turned)
-        pooled = next(turned).copy()
-        for descriptors in turned:
-            pooled = np.maximum(pooled, descriptors) if self.kind == "max" else pooled + descriptors
+            copies = list(turned)
+            some = copies[0]
+            for descriptors in copies[1:]:
+                some = np.where(np.isnan(some), descriptors, some)
+            return [np.where(np.isnan(descriptors), some, descriptors) for descriptors in copies]
+        pooled = next(turned)
+        for descriptors in turned:  # an angle without a descriptor leaves the image to the others
+            if self.kind == "max":
+                pooled = np.fmax(pooled, descriptors)
+            else:
+                pooled = np.where(np.isnan(pooled), descriptors, pooled + np.nan_to_num(descriptors))
         return [pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)]
 
 

@@ -106,7 +106,7 @@ def _describe_fit_set(describe: Describe, fit_set: FitSet, copies: int, seed: in
     """Return the descriptors [N, D] of the fit photos and of ``copies`` random views of each."""
     report = DescribeReport()
     parts = [describe(images, report) for images in with_views(fit_set.images, copies, seed)]
-    positions = np.concatenate([part.positions for part in parts])
+    positions = np.concatenate([part.comparable().positions for part in parts])
     if not (positions >= 0).any():
         why = unreadable(report.skipped, len(fit_set.images))
         raise InputError(f"{why}; give other photos (fit.root)")

@@ -44,7 +44,7 @@ def code_distances(
 
     Args:
         hasher: Fitted; made the codes.
-        queries: float [Q, D] descriptors, all readable.
+        queries: float [Q, D] descriptors; a NaN row finds nothing.
         codes: uint8 [N, bits // 8].
         readable: bool [N], rows of ``codes`` that are codes at all; all of them when not given.
         distance: See :func:`choose_distance`.
@@ -52,9 +52,18 @@ def code_distances(
     Raises:
         InputError: the distance means nothing on these codes.
     """
+    answered = np.isfinite(queries[:, 0])
     if choose_distance(hasher, distance) == "hamming":
-        return HammingDistances(hasher.encode(queries), codes, readable)
-    projections = hasher.project(queries)
+        query_codes = spread(hasher.encode(queries[answered]), answered)
+        return HammingDistances(query_codes, codes, readable, answered)
+    projections = hasher.project(queries[answered])
     if projections is not None:
-        return WeightedHammingDistances(projections, codes, readable)
+        return WeightedHammingDistances(spread(projections, answered, np.nan), codes, readable)
     return AsymmetricDistances(hasher.asymmetric_distances, queries, codes, readable)
+
+
+def spread(rows: np.ndarray, places: np.ndarray, filling: float = 0) -> np.ndarray:
+    """Return [N, ...] that holds ``rows`` [n, ...] at the n true ``places``, bool [N], else ``filling``."""
+    spread_out = np.full((len(places), *rows.shape[1:]), filling, rows.dtype)
+    spread_out[places] = rows
+    return spread_out

@@ -212,7 +212,7 @@ class WeightedHammingDistances(Distances):
     in any order.
 
     Args:
-        projections: float [Q, bits], whose signs are the bits of the queries.
+        projections: float [Q, bits], whose signs are the bits of the queries; a NaN row finds nothing.
         codes: uint8 [N, bits // 8].
         readable: bool [N], rows that are codes at all; all of them when not given.
 
@@ -231,6 +231,8 @@ class WeightedHammingDistances(Distances):
                 "with one model"
             )
         self.queries, self.database = len(projections), len(codes)
+        self._readable_queries = np.isfinite(projections).all(axis=1)
+        projections = np.where(self._readable_queries[:, None], projections, 0)
         weights = self.weights(projections)
         ones = projections > 0
         self._of_zeros = np.where(ones, weights, 0).sum(axis=1)  # [Q], distance to a code of zeros
@@ -245,10 +247,12 @@ class WeightedHammingDistances(Distances):
 
     def blocks(self) -> Iterator[Block]:
         """Yield blocks of as many database rows as memory allows."""
+        queries = np.flatnonzero(self._readable_queries)
+        signed, of_zeros = self._signed[queries], self._of_zeros[queries, None]
         for start in range(0, self.database, self._rows):
             ids = start + np.flatnonzero(self._readable[start : start + self._rows])
-            sums = self._signed @ self._bits(ids).T  # [Q, n]
-            yield Block(np.arange(self.queries), ids, (self._of_zeros[:, None] + sums).astype(np.int32))
+            sums = signed @ self._bits(ids).T  # [q, n]
+            yield Block(queries, ids, (of_zeros + sums).astype(np.int32))
 
     @property
     def steps(self) -> int:
@@ -262,7 +266,7 @@ class WeightedHammingDistances(Distances):
             part = slice(start, start + self._rows)
             sums = np.einsum("pb,pb->p", self._signed[queries[part]], self._bits(ids[part]))
             distances[part] = self._of_zeros[queries[part]] + sums.astype(np.int64)
-        return distances, self._readable[ids]
+        return distances, self._readable_queries[queries] & self._readable[ids]
 
     def as_reported(self, distances: np.ndarray) -> np.ndarray:
         """Return weighted bits, 0 to the length of a code, as float32."""
@@ -278,7 +282,7 @@ class AsymmetricDistances(Distances):
 
     Args:
         distances: Returns float32 [q, n], not negative, for float [q, D] queries and uint8 [n, B] codes.
-        queries: float [Q, D], all readable.
+        queries: float [Q, D]; a NaN row finds nothing.
         codes: uint8 [N, B].
         readable: bool [N], rows that are codes at all.
         unit: Distances are rounded to multiples of it.
@@ -297,13 +301,15 @@ class AsymmetricDistances(Distances):
         self.queries, self.database = len(queries), len(codes)
         self._between, self._queries, self._codes, self.unit = distances, queries, codes, unit
         self._readable = _mask(readable, self.database, "database images")
+        self._readable_queries = np.isfinite(queries).all(axis=1)
         self._rows = max(1, BLOCK_BYTES // (8 * max(self.queries, 1)))
 
     def blocks(self) -> Iterator[Block]:
         """Yield blocks of as many database rows as memory allows."""
+        queries = np.flatnonzero(self._readable_queries)
         for start in range(0, self.database, self._rows):
             ids = start + np.flatnonzero(self._readable[start : start + self._rows])
-            yield Block(np.arange(self.queries), ids, self._integers(self._queries, self._codes[ids]))
+            yield Block(queries, ids, self._integers(self._queries[queries], self._codes[ids]))
 
     @property
     def steps(self) -> int:
@@ -313,10 +319,10 @@ class AsymmetricDistances(Distances):
     def pairs(self, queries: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return distances and readability of pairs."""
         distances = np.zeros(len(ids), np.int64)
-        for query in np.unique(queries):
+        for query in np.unique(queries[self._readable_queries[queries]]):
             own = np.flatnonzero(queries == query)
             distances[own] = self._integers(self._queries[query : query + 1], self._codes[ids[own]])[0]
-        return distances, self._readable[ids]
+        return distances, self._readable_queries[queries] & self._readable[ids]
 
     def as_reported(self, distances: np.ndarray) -> np.ndarray:
         """Return the float distance as float32."""

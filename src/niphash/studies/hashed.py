@@ -22,7 +22,7 @@ from niphash.hashing.rbm.regularizers import RegularizerName
 from niphash.hashing.rbm.stack import RBMStack
 from niphash.pipeline.fitting import FitSet, checksums, fit_rows, share_a_photo, view_pairs, with_views
 from niphash.pipeline.run import Run
-from niphash.search.comparison import DistanceChoice, code_distances
+from niphash.search.comparison import DistanceChoice, code_distances, spread
 from niphash.search.ranking import rank
 from niphash.studies.measured import Bench, check_names, metric_of_record, paired, prepare
 from niphash.studies.published_values import published
@@ -39,9 +39,9 @@ class HashingBench:
 
     Attributes:
         bench: The task (unreadable queries left out) and the fit photos.
-        queries: float32 [Q, D].
-        database: float32 [N, D]; unreadable photos are rows of NaN.
-        photos: float32 [M, D], the readable fit photos.
+        queries: float32 [Q, D]; photos without any local descriptor are rows of NaN, which find nothing.
+        database: float32 [N, D]; these and unreadable photos are rows of NaN.
+        photos: float32 [M, D], the fit photos that have a descriptor.
         with_views: float32 [M', D], the same photos and their random views, for methods that need pairs.
         pairs: int64 [P, 2], rows of ``with_views`` that match.
         fitted_on: Where the fit photos come from.
@@ -87,7 +87,12 @@ class HashingBench:
     @property
     def readable(self) -> np.ndarray:
         """bool [N], the database photos that have a descriptor."""
-        return np.isfinite(self.database[:, 0])
+        return _readable(self.database)
+
+    @property
+    def answered(self) -> np.ndarray:
+        """bool [Q], the queries that have a descriptor; the others find nothing."""
+        return _readable(self.queries)
 
     def hasher(self, overrides: Sequence[str]) -> Hasher:
         """Return the unfitted hasher of the run with ``overrides`` (``"bits=128"``, ``"hashing=itq"``).
@@ -171,8 +176,7 @@ class HashingBench:
         """
         if hasher.recenters_on_index:
             hasher.recenter(self.database[self.readable])
-        codes = np.zeros((len(self.database), hasher.bits // 8), np.uint8)
-        codes[self.readable] = hasher.encode(self.database[self.readable])
+        codes = spread(hasher.encode(self.database[self.readable]), self.readable)
         source = code_distances(hasher, self.queries, codes, self.readable, distance or self.run.distance)
         ties, task = self.run.ties, self.bench.task
         ranking = rank(source, task, k=1, tied_before=ties == "stable", doing="rank by code")
@@ -274,14 +278,15 @@ def hashing_benches(run: Run, views: bool = True, queries: int | None = None) ->
     found = []
     for bench in benches:
         task = bench.task
-        asked, database = describe(task.queries), describe(task.database)
+        stored, database = describe.stored(task.queries), describe(task.database)
+        asked = np.asarray(stored.comparable())
         _check_readable("query", asked, task.name)
         _check_readable("database", database, task.name)
-        answered = _readable(asked)
+        read = stored.positions >= 0
         found.append(
             HashingBench(
-                bench=replace(bench, task=task.with_queries(np.flatnonzero(answered).tolist())),
-                queries=asked[answered],
+                bench=replace(bench, task=task.with_queries(np.flatnonzero(read).tolist())),
+                queries=asked[read],
                 database=database,
                 photos=parts[0][_readable(parts[0])],
                 with_views=rows,
@@ -307,11 +312,11 @@ def check_counts(run: Run, fit_set: FitSet) -> None:
 
 def _check_readable(what: str, rows: np.ndarray, data: str) -> None:
     if not _readable(rows).any():
-        raise InputError(f"{data}: none of the {len(rows)} {what} photos can be read")
+        raise InputError(f"{data}: none of the {len(rows)} {what} photos can be read and has a descriptor")
 
 
 def _readable(rows: np.ndarray) -> np.ndarray:
-    """Return bool [N], which of the descriptors [N, D] are of photos that could be read."""
+    """Return bool [N], which of the rows [N, D] are descriptors; NaN stands where there is none."""
     return np.isfinite(rows[:, 0])
 
 

@@ -101,7 +101,7 @@ class Bench:
         """Measure float descriptors.
 
         Args:
-            queries: float32 [Q, D], L2-normalised; NaN for an unreadable photo, which retrieves nothing.
+            queries: float32 [Q, D], L2-normalised; a row of NaN retrieves nothing.
             database: One float32 [N, D], or several, of which the nearest copy of an image counts.
             task: In place of the bench's own.
         """
@@ -129,8 +129,8 @@ class Fitted:
     store: DescriptorStore
 
     def __call__(self, images: ImageSet) -> np.ndarray:
-        """Return float32 [N, D], NaN for a photo that cannot be read."""
-        return np.asarray(self.stored(images))
+        """Return float32 [N, D], NaN for a photo that cannot be read or has no local descriptor."""
+        return np.asarray(self.stored(images).comparable())
 
     def stored(self, images: ImageSet) -> StoredDescriptors:
         """Return the descriptors [N, D] as they lie in the store."""

@@ -18,7 +18,7 @@ from niphash.evaluation.evaluator import Report, evaluate
 from niphash.hashing.codes import pack_bits
 from niphash.options import check_numbers
 from niphash.pipeline.run import Run
-from niphash.search.comparison import code_distances
+from niphash.search.comparison import code_distances, spread
 from niphash.search.distances import CosineDistances, Distances
 from niphash.search.ranking import Ranking, rank
 from niphash.studies.curves import blank_figure, color
@@ -111,10 +111,9 @@ class Coder:
 
     def distances(self, rows: np.ndarray, readable: np.ndarray | None = None) -> Distances:
         """Return the distances of the queries to descriptors [N, D]."""
-        codes = np.zeros((len(rows), self.hasher.bits // 8), np.uint8)
-        kept = slice(None) if readable is None else readable
-        codes[kept] = self.hasher.encode(rows[kept])
-        return self.code_distances(codes, readable)
+        if readable is None:
+            return self.code_distances(self.hasher.encode(rows))
+        return self.code_distances(spread(self.hasher.encode(rows[readable]), readable), readable)
 
     def code_distances(self, codes: np.ndarray, readable: np.ndarray | None = None) -> Distances:
         """Return the distances of the queries to codes uint8 [N, bits // 8]."""

@@ -82,7 +82,8 @@ def _photos_and_pairs(bench: HashingBench, queries: np.ndarray) -> tuple[np.ndar
     photos = photos[bench.readable[photos]]
     number = {int(photo): row for row, photo in enumerate(photos)}
     own = task.own_photos()
-    outside = [q for q in queries.tolist() if own[q] < 0]  # phone photos of a data set of reference pictures
+    # phone photos of a data set of reference pictures
+    outside = [q for q in queries.tolist() if own[q] < 0 and bench.answered[q]]
     row_of = {q: len(photos) + i for i, q in enumerate(outside)}
     pairs = {
         tuple(sorted((row, number[match])))

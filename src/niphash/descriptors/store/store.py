@@ -53,6 +53,15 @@ class StoredDescriptors:
         """Return the descriptors of the rows ``chosen``, bool [N], still in the store."""
         return StoredDescriptors(self.store, self.positions[chosen])
 
+    @property
+    def blank(self) -> np.ndarray:
+        """bool [N], the photos without any local descriptor."""
+        return self.store.blank(self.positions)
+
+    def comparable(self) -> "StoredDescriptors":
+        """Return the same where the rows of blank photos are NaN too: nothing about them can be compared."""
+        return StoredDescriptors(self.store, np.where(self.blank, -1, self.positions))
+
     def __len__(self) -> int:
         return len(self.positions)
 
