@@ -16,7 +16,7 @@ from niphash.errors import InputError
 from niphash.pipeline.run import assemble
 from niphash.studies.report import page as pages
 from niphash.studies.report.beside import Beside
-from niphash.studies.report.chart import Point, Series, curves, marks, style
+from niphash.studies.report.chart import LETTER, WIDTH, Point, Series, curves, marks, style
 from niphash.studies.report.page import Answer, page
 from niphash.studies.report.pictures import pictures
 from niphash.studies.report.slides import WrittenReport, report
@@ -215,6 +215,13 @@ def test_marks_stand_where_their_numbers_are():
     assert places(svg)[0][0] == pytest.approx(left + width / 2, abs=0.1)
     assert "0.200 [0.100, 0.300]" in svg
     assert ">0.400</text>" in svg
+
+
+def test_numbers_below_marks_are_not_cut_off():
+    svg = marks([Series("a", (Point(0, 0.63),)), Series("b", (Point(0, 0.75),))], "mAP")
+    at = {text: float(x) for x, text in re.findall(r'<text x="([\d.]+)" y="114.0"[^>]*>([^<]+)<', svg)}
+    assert list(at) == ["0.625", "0.65", "0.675", "0.7", "0.725", "0.75"]
+    assert all(LETTER * len(text) / 2 <= x <= WIDTH - LETTER * len(text) / 2 for text, x in at.items())
 
 
 def test_a_single_number_can_be_drawn():

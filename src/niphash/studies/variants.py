@@ -24,7 +24,7 @@ from niphash.pipeline.fitting import FitSet, choose_fit_set
 from niphash.pipeline.run import Run
 from niphash.studies.curves import Dot, blank_figure, color, dots
 from niphash.studies.hashed import check_counts, hashing_benches
-from niphash.studies.measured import Difference, Fitted, check_names, prepare, selected
+from niphash.studies.measured import Difference, Fitted, check_names, label, prepare, selected
 from niphash.studies.result import StudyResult
 
 log = logging.getLogger(__name__)
@@ -334,9 +334,10 @@ def _sentence(data: str, at: Mapping[str, Outcome], reference: str, seed: int) -
         if name != reference:
             ratio, low, high = outcome.ratio(at[reference], seed)
             parts.append(f"{name} {outcome.mean:.3f}, {ratio:.3f} [{low:.3f}, {high:.3f}] of that")
-    clusters = len(np.unique(at[reference].clusters))
-    seeds = len(at[reference].by_seed)
-    return f"{data}, {seeds} seed{'s' * (seeds > 1)}, {clusters} clusters: {'; '.join(parts)}"
+    first = at[reference]
+    seeds = len(first.by_seed)
+    counts = f"{first.count} queries, {first.cluster_count} clusters, {seeds} seed{'s' * (seeds > 1)}"
+    return f"{data}, {label(first.metric)}, {counts}: {'; '.join(parts)}"
 
 
 def _draw(outcomes: Outcomes, reference: str, seed: int) -> Figure:
