@@ -262,6 +262,39 @@ def test_columns_decide_what_is_drawn():
     assert len(pictures(two)) == 2
 
 
+def test_points_that_make_no_curve_are_rows():
+    of_two_lengths = [
+        {"method": "float", "bits": "65536", "metric": "mAP", "value": "0.9"},
+        {"method": "itq", "bits": "256", "metric": "mAP", "value": "0.8"},
+    ]
+    (picture,) = pictures(of_two_lengths)
+    assert not picture.legend
+    assert len(places(picture.svg)) == 1, "the other one is a square"
+    assert ">float</text>" in picture.svg
+
+
+def test_parts_of_a_table_are_drawn_apart():
+    """As the table of margins is: fine-tuning along its iterations, then every layer after it."""
+    head = {"metric": "recall@10", "value": "0.5"}
+    curve = [
+        {"part": "curve", "layer": "", "variant": variant, "iterations": iterations, **head}
+        for variant in ("dual", "single")
+        for iterations in ("0", "500")
+    ]
+    layers = [
+        {"part": "layers", "layer": layer, "variant": variant, "iterations": iterations, **head}
+        for variant, iterations in (("before", "0"), ("dual", "500"), ("single", "500"))
+        for layer in ("1", "2")
+    ]
+    along, by_layer = pictures([*curve, *layers])
+    assert [label for _, label in along.legend] == ["dual", "single"]
+    assert "iterations of fine-tuning" in along.svg
+    assert [label for _, label in by_layer.legend] == ["before", "dual", "single"]
+    assert "layer of the stack" in by_layer.svg
+    (of_one_layer,) = pictures([row for row in layers if row["layer"] == "1"])
+    assert all(f">{variant}</text>" in of_one_layer.svg for variant in ("before", "dual", "single"))
+
+
 def test_no_two_series_look_alike():
     assert len({style(number) for number in range(56)}) == 56
 

@@ -16,6 +16,7 @@ AXES = {
     "ratio": "size of the query [part of 640 pixels]",
     "bits": "code length [bits]",
     "layers": "layers of the stack",
+    "layer": "layer of the stack",
     "iterations": "iterations of fine-tuning",
     "fit_photos": "fit photos",
     "images": "images in the database",
@@ -36,15 +37,18 @@ class Picture:
 
 
 def pictures(rows: Sequence[Row]) -> list[Picture]:
-    """Draw what a table holds, a picture for each metric.
+    """Draw what a table holds, a picture for each metric of each part of it.
 
     Args:
         rows: With a column of :data:`VALUES`; before it a column of :data:`AXES` where the numbers lie along
-            one, and any columns of words as labels; ``low`` and ``high`` where there are intervals.
+            one, and any columns of words as labels; ``low`` and ``high`` where there are intervals; ``part``
+            where a table holds several.
     """
     drawn = [row for row in rows if _value(row) is not None and row.get("what") != "single pair"]
-    names = dict.fromkeys(row.get("metric", "") for row in drawn)
-    return [_picture([row for row in drawn if row.get("metric", "") == name], name) for name in names]
+    apart: dict[tuple[str, str], list[Row]] = {}
+    for row in drawn:
+        apart.setdefault((row.get("part", ""), row.get("metric", "")), []).append(row)
+    return [_picture(own, metric) for (_, metric), own in apart.items()]
 
 
 def _picture(rows: Sequence[Row], metric: str) -> Picture:
@@ -59,7 +63,7 @@ def _picture(rows: Sequence[Row], metric: str) -> Picture:
         if column not in REMARKS and any(row[column] and _number(row[column]) is None for row in rows)
     ]
     series = _series(rows, axis, words)
-    if axis is None:
+    if axis is None or all(len(line.points) == 1 for line in series):
         return Picture(marks(series, what))
     svg = curves(series, AXES[axis], what, axis in LOGARITHMIC)
     return Picture(svg, tuple((swatch(number), line.label) for number, line in enumerate(series)))
