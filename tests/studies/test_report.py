@@ -273,6 +273,24 @@ def test_points_that_make_no_curve_are_rows():
     assert ">float</text>" in picture.svg
 
 
+def test_a_picture_says_what_its_rows_share_where_others_differ():
+    """Of a million: the recall among so many that only simulated distractors reach."""
+    rows = [
+        {"method": method, "distractors are": kind, "images": images, "metric": metric, "value": "0.5"}
+        for method in ("itq", "lsh")
+        for kind, images, metric in (
+            ("measured", "684", "mAP"),
+            ("simulated", "10384", "mAP"),
+            ("simulated", "10384", "recall@1000"),
+            ("simulated", "1000384", "recall@1000"),
+        )
+    ]
+    _, recall = pictures(rows)
+    assert [label for _, label in recall.legend] == ["itq, simulated", "lsh, simulated"]
+    assert ">10.4k</text>" in recall.svg
+    assert ">1M</text>" in recall.svg
+
+
 def test_parts_of_a_table_are_drawn_apart():
     """As the table of margins is: fine-tuning along its iterations, then every layer after it."""
     head = {"metric": "recall@10", "value": "0.5"}

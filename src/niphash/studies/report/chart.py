@@ -163,8 +163,9 @@ def _spread(places: Sequence[float], across: Callable[[float], float]) -> list[f
 
 
 def _number(value: float) -> str:
-    if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
+    for unit, letter in ((1_000_000, "M"), (1000, "k")):
+        if abs(value) >= max(unit, 10_000):
+            return f"{value / unit:.3g}{letter}"
     return f"{round(value, 4):g}"
 
 
