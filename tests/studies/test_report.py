@@ -309,6 +309,10 @@ def test_parts_of_a_table_are_drawn_apart():
     assert "iterations of fine-tuning" in along.svg
     assert [label for _, label in by_layer.legend] == ["before", "dual", "single"]
     assert "layer of the stack" in by_layer.svg
+    names = [{**row, "layer": f"features.{row['layer']}"} for row in layers[:2]]
+    assert ">features.2</text>" in pictures(names)[0].svg, (
+        "layers of a network have names, and lie along no axis"
+    )
     (of_one_layer,) = pictures([row for row in layers if row["layer"] == "1"])
     assert all(f">{variant}</text>" in of_one_layer.svg for variant in ("before", "dual", "single"))
 

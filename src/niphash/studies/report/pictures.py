@@ -75,7 +75,7 @@ def _picture(rows: Sequence[Row], words: Sequence[str]) -> Picture:
     what = "L2 distance of descriptors" if _value_column(rows[0]) == "distance" else "mean over queries"
     what = label(rows[0]["metric"]) if rows[0].get("metric") else what
     telling = _telling(rows)
-    axis = next((name for name in AXES if name in telling), None)
+    axis = next((name for name in AXES if name in telling and not _has_words(rows, name)), None)
     series = _series(rows, axis, words)
     if axis is None or all(len(line.points) == 1 for line in series):
         return Picture(marks(series, what))
