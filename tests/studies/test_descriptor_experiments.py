@@ -67,7 +67,9 @@ def test_scale(run):
     result, rows = run(
         "scale", "study.only=[nip,mean]", "study.ratios=[1,0.25]", "study.queries=6", *TINY_NIP
     )
-    assert "; at 1 of it 6 of 6 queries are enlarged" in result.sentence, "the photos are below 640 pixels"
+    assert "; at 1, 6 of 6 queries are larger than the photos" in result.sentence, (
+        "the photos are below 640 pixels"
+    )
     assert [(row["descriptor"], float(row["ratio"])) for row in rows] == [
         *(("nip", 1.0), ("nip", 0.25)),
         *(("mean", 1.0), ("mean", 0.25)),

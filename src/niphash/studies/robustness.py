@@ -214,4 +214,4 @@ def _enlarged(images: ImageSet, ratio: float) -> str:
     smaller = sum(found < ratio * FULL_SIDE for found in map_ahead(side, range(len(images))))
     if not smaller:
         return ""
-    return f"; at {ratio:g} of it {smaller} of {len(images)} queries are enlarged, being smaller"
+    return f"; at {ratio:g}, {smaller} of {len(images)} queries are larger than the photos they are made of"
