@@ -64,7 +64,12 @@ def test_rotation_measures_fisher_vectors_too(run):
 
 
 def test_scale(run):
-    _, rows = run("scale", "study.only=[nip,mean]", "study.ratios=[1,0.25]", "study.queries=6", *TINY_NIP)
+    result, rows = run(
+        "scale", "study.only=[nip,mean]", "study.ratios=[1,0.25]", "study.queries=6", *TINY_NIP
+    )
+    assert "; at 1, 6 of 6 queries are larger than the photos" in result.sentence, (
+        "the photos are below 640 pixels"
+    )
     assert [(row["descriptor"], float(row["ratio"])) for row in rows] == [
         *(("nip", 1.0), ("nip", 0.25)),
         *(("mean", 1.0), ("mean", 0.25)),

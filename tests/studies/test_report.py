@@ -16,7 +16,7 @@ from niphash.errors import InputError
 from niphash.pipeline.run import assemble
 from niphash.studies.report import page as pages
 from niphash.studies.report.beside import Beside
-from niphash.studies.report.chart import Point, Series, curves, marks, style
+from niphash.studies.report.chart import LETTER, WIDTH, Point, Series, curves, marks, style
 from niphash.studies.report.page import Answer, page
 from niphash.studies.report.pictures import pictures
 from niphash.studies.report.slides import WrittenReport, report
@@ -217,6 +217,13 @@ def test_marks_stand_where_their_numbers_are():
     assert ">0.400</text>" in svg
 
 
+def test_numbers_below_marks_are_not_cut_off():
+    svg = marks([Series("a", (Point(0, 0.63),)), Series("b", (Point(0, 0.75),))], "mAP")
+    at = {text: float(x) for x, text in re.findall(r'<text x="([\d.]+)" y="114.0"[^>]*>([^<]+)<', svg)}
+    assert list(at) == ["0.625", "0.65", "0.675", "0.7", "0.725", "0.75"]
+    assert all(LETTER * len(text) / 2 <= x <= WIDTH - LETTER * len(text) / 2 for text, x in at.items())
+
+
 def test_a_single_number_can_be_drawn():
     assert places(curves([Series("a", (Point(3, 0.5, 0.5, 0.5),))], "x", "y"))
     assert places(marks([Series("a", (Point(0, 0.0, 0.0, 0.0),))], "y"))
@@ -253,6 +260,61 @@ def test_columns_decide_what_is_drawn():
     assert "mean average precision" in picture.svg
     two = [{**row, "metric": metric} for row in rows for metric in ("mAP", "recall@10")]
     assert len(pictures(two)) == 2
+
+
+def test_points_that_make_no_curve_are_rows():
+    of_two_lengths = [
+        {"method": "float", "bits": "65536", "metric": "mAP", "value": "0.9"},
+        {"method": "itq", "bits": "256", "metric": "mAP", "value": "0.8"},
+    ]
+    (picture,) = pictures(of_two_lengths)
+    assert not picture.legend
+    assert len(places(picture.svg)) == 1, "the other one is a square"
+    assert ">float</text>" in picture.svg
+
+
+def test_a_picture_says_what_its_rows_share_where_others_differ():
+    """Of a million: the recall among so many that only simulated distractors reach."""
+    rows = [
+        {"method": method, "distractors are": kind, "images": images, "metric": metric, "value": "0.5"}
+        for method in ("itq", "lsh")
+        for kind, images, metric in (
+            ("measured", "684", "mAP"),
+            ("simulated", "10384", "mAP"),
+            ("simulated", "10384", "recall@1000"),
+            ("simulated", "1000384", "recall@1000"),
+        )
+    ]
+    _, recall = pictures(rows)
+    assert [label for _, label in recall.legend] == ["itq, simulated", "lsh, simulated"]
+    assert ">10.4k</text>" in recall.svg
+    assert ">1M</text>" in recall.svg
+
+
+def test_parts_of_a_table_are_drawn_apart():
+    """As the table of margins is: fine-tuning along its iterations, then every layer after it."""
+    head = {"metric": "recall@10", "value": "0.5"}
+    curve = [
+        {"part": "curve", "layer": "", "variant": variant, "iterations": iterations, **head}
+        for variant in ("dual", "single")
+        for iterations in ("0", "500")
+    ]
+    layers = [
+        {"part": "layers", "layer": layer, "variant": variant, "iterations": iterations, **head}
+        for variant, iterations in (("before", "0"), ("dual", "500"), ("single", "500"))
+        for layer in ("1", "2")
+    ]
+    along, by_layer = pictures([*curve, *layers])
+    assert [label for _, label in along.legend] == ["dual", "single"]
+    assert "iterations of fine-tuning" in along.svg
+    assert [label for _, label in by_layer.legend] == ["before", "dual", "single"]
+    assert "layer of the stack" in by_layer.svg
+    names = [{**row, "layer": f"features.{row['layer']}"} for row in layers[:2]]
+    assert ">features.2</text>" in pictures(names)[0].svg, (
+        "layers of a network have names, and lie along no axis"
+    )
+    (of_one_layer,) = pictures([row for row in layers if row["layer"] == "1"])
+    assert all(f">{variant}</text>" in of_one_layer.svg for variant in ("before", "dual", "single"))
 
 
 def test_no_two_series_look_alike():

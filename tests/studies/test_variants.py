@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import safe_open
 
 from niphash.config import compose
 from niphash.errors import InputError
@@ -59,6 +61,18 @@ def test_the_table_has_the_ratio_to_each_reference_that_is_measured(place: Path)
         assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
     with pytest.raises(InputError, match=r"study\.reference=\[float\]: float is unknown"):
         answer(place, *words, "study.reference=float")
+
+
+def test_photos_that_no_method_learns_from_are_not_described(place: Path, tmp_path: Path):
+    """The data set has 32 photos; of the 20 fit photos and their views, only what a method needs is added."""
+    methods = {"float": 32, "itq": 32 + 20, "niphash": 32 + 20 + 20}
+    for number, (name, described) in enumerate(methods.items()):
+        data = tmp_path / str(number)
+        words = ["experiment=methods", f"study.only=[{name}]", "study.reference=" + name, "study.seeds=[0]"]
+        answer(place, *words, f"paths.data_dir={data}")
+        (folder,) = (data / "descriptors").iterdir()
+        keys = [safe_open(path, "np").get_tensor("keys") for path in folder.glob("*.safetensors")]
+        assert len(np.concatenate(keys)) == described, name
 
 
 def test_what_differs_in_the_distance_alone_is_fitted_once(place: Path, monkeypatch: pytest.MonkeyPatch):

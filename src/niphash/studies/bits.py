@@ -58,7 +58,7 @@ def bits(
     """
     compared, lengths = compared_methods(run, methods), code_lengths(bits)
     check_published(published)
-    bench = hashing_bench(run, queries=queries)
+    bench = hashing_bench(run, _need_pairs(run, compared), queries)
     exact = bench.float_report()
     metric = chosen_metric(metric, bench, exact)
     reports = _fit_all(bench, compared, lengths)
@@ -87,6 +87,11 @@ def bits(
     shown = min(made, key=lambda length: abs(length - run.bits))
     at = {one: by_bits[shown] for one, by_bits in reports.items() if shown in by_bits}
     return StudyResult("bits", rows, figure, _ranked(bench, first, at, exact, shown, metric))
+
+
+def _need_pairs(run: Run, compared: Sequence[Compared]) -> bool:
+    """Tell whether one of the methods learns from pairs; else no views of the fit photos are described."""
+    return any(run.variant([f"hashing={one.method}"]).hasher.needs_pairs for one in compared)
 
 
 def _fit_all(
@@ -149,7 +154,7 @@ def float_loss(
     """
     compared = compared_methods(run, methods)
     check_published(published)
-    bench = hashing_bench(run, queries=queries)
+    bench = hashing_bench(run, _need_pairs(run, compared), queries)
     exact = bench.float_report()
     metric = chosen_metric(metric, bench, exact)
     length, float_bits = run.bits, 32 * bench.photos.shape[1]

@@ -1,5 +1,6 @@
 """How retrieval falls as the queries alone are changed more and more: what rotation and scale share."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from niphash.data.images import View
+from niphash.data.images import ImageSet, UnreadableImage, View
 from niphash.data.pictures.views import FULL_SIDE, RotatedDisc, Scaled
 from niphash.errors import InputError
+from niphash.parallel import map_ahead
 from niphash.pipeline.run import Run
 from niphash.studies.curves import blank_figure, curves
 from niphash.studies.measured import Bench, measured, prepare, selected
@@ -195,6 +197,21 @@ def scale(
     axes.set_title(f"{bench.name}: {len(bench.task.queries)} queries shrunk, 95 % bands", fontsize=11)
     sentence = (
         f"Queries shrunk to {rows[-1]['ratio']:g} of 640 pixels at the least, on {bench.name}: "
-        f"{_kept(rows, chosen, 'ratio')}."
+        f"{_kept(rows, chosen, 'ratio')}{_enlarged(bench.task.queries, max(ratios))}."
     )
     return StudyResult("scale", rows, figure, sentence)
+
+
+def _enlarged(images: ImageSet, ratio: float) -> str:
+    """Return, for a sentence, how many of ``images`` a ratio does not shrink; ``""`` where there are none."""
+
+    def side(row: int) -> float:
+        try:
+            return max(images.image(row).size)
+        except UnreadableImage:
+            return math.inf
+
+    smaller = sum(found < ratio * FULL_SIDE for found in map_ahead(side, range(len(images))))
+    if not smaller:
+        return ""
+    return f"; at {ratio:g}, {smaller} of {len(images)} queries are larger than the photos they are made of"

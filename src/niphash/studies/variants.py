@@ -8,12 +8,13 @@ constants of a default (``constants``), growth with the fit set (``fit_size``).
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from niphash.data.images import ImageSet
 from niphash.errors import InputError
 from niphash.evaluation.evaluator import Report
 from niphash.evaluation.intervals import bootstrap_interval, ratio_interval
@@ -22,14 +23,15 @@ from niphash.options import check_choice, check_numbers
 from niphash.pipeline.fitting import FitSet, choose_fit_set
 from niphash.pipeline.run import Run
 from niphash.studies.curves import Dot, blank_figure, color, dots
-from niphash.studies.hashed import HashingBench, check_counts, hashing_benches
-from niphash.studies.measured import Difference, check_names, selected
+from niphash.studies.hashed import check_counts, hashing_benches
+from niphash.studies.measured import Difference, Fitted, check_names, label, prepare, selected
 from niphash.studies.result import StudyResult
 
 log = logging.getLogger(__name__)
 
 Overrides = Mapping[str, Sequence[str]]
 Redraw = Literal["hashing", "all"]
+Key = tuple[str, int]  # a variant and the seed of its fitting
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,8 @@ def measure_variants(
     """Return what each variant reached on each data set of ``run``.
 
     Variants that differ in hashing alone share their descriptors, those that differ in the distance alone
-    their hashing as well.
+    their hashing as well. Fit photos are described for hashing methods only, and views of them for those that
+    need pairs.
 
     Raises:
         InputError: an override names nothing, or a variant cannot be fitted.
@@ -208,20 +211,55 @@ def measure_variants(
     }
     _check_all(runs.values())
     reports: dict[str, dict[str, list[Report]]] = {}
-    for number, (keys, benches) in enumerate(_groups(runs, queries)):
-        fitted: dict[str, Hasher] = {}
-        for name, seed in keys:
-            log.info("descriptor %d: %s, seed %d", number + 1, name, seed)
-            one = runs[name, seed]
-            hashing = json.dumps([one.option(part) for part in ("hashing", "trainer")], sort_keys=True)
-            if one.hasher.bits and hashing not in fitted:
-                owner = f"{name}, {one.hasher.bits} bits, seed {seed}"
-                fitted[hashing] = benches[0].fit_hasher(one.hasher, name=owner)
-            hasher = fitted.get(hashing)
-            for bench in benches:
-                report = bench.float_report() if hasher is None else bench.report(hasher, one.distance)
-                reports.setdefault(bench.name, {}).setdefault(name, []).append(report)
+    for number, keys in enumerate(_groups(runs)):
+        log.info("descriptor %d: %s", number + 1, ", ".join(f"{name}, seed {seed}" for name, seed in keys))
+        hashed = any(runs[key].hasher.bits for key in keys)
+        measure = _measure_codes if hashed else _measure_floats
+        for (name, _), data, report in measure({key: runs[key] for key in keys}, queries):
+            reports.setdefault(data, {}).setdefault(name, []).append(report)
     return {data: _outcomes(at, metric) for data, at in reports.items()}
+
+
+def _measure_codes(runs: Mapping[Key, Run], queries: int | None) -> Iterator[tuple[Key, str, Report]]:
+    """Yield run, data set and report of runs that share a descriptor; views are made if one needs pairs."""
+    views = any(run.hasher.needs_pairs for run in runs.values())
+    benches = hashing_benches(next(iter(runs.values())), views, queries)
+    fitted: dict[str, Hasher] = {}
+    for key, run in runs.items():
+        hashing = json.dumps([run.option(part) for part in ("hashing", "trainer")], sort_keys=True)
+        if run.hasher.bits and hashing not in fitted:
+            owner = f"{key[0]}, {run.hasher.bits} bits, seed {key[1]}"
+            fitted[hashing] = benches[0].fit_hasher(run.hasher, name=owner)
+        hasher = fitted.get(hashing)
+        for bench in benches:
+            report = bench.float_report() if hasher is None else bench.report(hasher, run.distance)
+            yield key, bench.name, report
+
+
+def _measure_floats(runs: Mapping[Key, Run], queries: int | None) -> Iterator[tuple[Key, str, Report]]:
+    """Yield the same of runs without hashing, for which no fit photo is described."""
+    run = next(iter(runs.values()))
+    benches = [prepare(replace(run, targets=(target,)), queries) for target in run.targets]
+    describe = benches[0].fitted(run.describer)
+    for bench in benches:
+        read = _readable(describe, bench.task.queries, f"{bench.task.name}: none of the {{}} query photos")
+        _readable(describe, bench.task.database, f"{bench.task.name}: none of the {{}} database photos")
+        task = bench.task.with_queries(np.flatnonzero(read).tolist())
+        report = bench.report(describe(task.queries), describe(task.database), task=task)
+        for key in runs:
+            yield key, bench.name, report
+
+
+def _readable(describe: Fitted, images: ImageSet, none: str) -> np.ndarray:
+    """Return which of ``images`` can be read, bool [N].
+
+    Raises:
+        InputError: none of them.
+    """
+    readable = describe.stored(images).positions >= 0
+    if not readable.any():
+        raise InputError(f"{none.format(len(readable))} can be read")
+    return readable
 
 
 def _seeded(run: Run, seed: int, redraw: Redraw) -> Run:
@@ -243,16 +281,13 @@ def _check_all(runs: Iterable[Run]) -> None:
         check_counts(run, fit_sets[key])
 
 
-def _groups(
-    runs: Mapping[tuple[str, int], Run], queries: int | None
-) -> Iterator[tuple[list[tuple[str, int]], list[HashingBench]]]:
-    """Yield the runs that share a descriptor and photos, with their benches."""
-    groups: dict[str, list[tuple[str, int]]] = {}
+def _groups(runs: Mapping[Key, Run]) -> Iterable[list[Key]]:
+    """Return the runs that share a descriptor and photos."""
+    groups: dict[str, list[Key]] = {}
     for key, run in runs.items():
         shared = [run.option(part) for part in ("descriptor", "fit", "seed", "data", "distractors")]
         groups.setdefault(json.dumps(shared, sort_keys=True), []).append(key)
-    for keys in groups.values():
-        yield keys, hashing_benches(runs[keys[0]], queries=queries)
+    return groups.values()
 
 
 def _outcomes(reports: Mapping[str, list[Report]], metric: str | None) -> dict[str, Outcome]:
@@ -299,9 +334,10 @@ def _sentence(data: str, at: Mapping[str, Outcome], reference: str, seed: int) -
         if name != reference:
             ratio, low, high = outcome.ratio(at[reference], seed)
             parts.append(f"{name} {outcome.mean:.3f}, {ratio:.3f} [{low:.3f}, {high:.3f}] of that")
-    clusters = len(np.unique(at[reference].clusters))
-    seeds = len(at[reference].by_seed)
-    return f"{data}, {seeds} seed{'s' * (seeds > 1)}, {clusters} clusters: {'; '.join(parts)}"
+    first = at[reference]
+    seeds = len(first.by_seed)
+    counts = f"{first.count} queries, {first.cluster_count} clusters, {seeds} seed{'s' * (seeds > 1)}"
+    return f"{data}, {label(first.metric)}, {counts}: {'; '.join(parts)}"
 
 
 def _draw(outcomes: Outcomes, reference: str, seed: int) -> Figure:

@@ -1,5 +1,6 @@
 """Photos to encoded local descriptors: real pictures, real SIFT."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -54,6 +55,21 @@ def test_equals_the_steps_one_by_one(fitted: LocalDescriber, photos: ImageSet):
         x = torch.from_numpy(SiftDoG().extract(photos.image(row)).descriptors)
         expected = fitted.encoder(fitted.pca(x), [len(x)])[0].numpy()
         np.testing.assert_allclose(found[row], expected, atol=1e-5)
+
+
+def test_one_thread_a_photo_leaves_the_threads_of_others_alone(fitted: LocalDescriber, photos: ImageSet):
+    def in_a_new_thread() -> int:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(3)
+    try:
+        fitted.describe(photos.subset(range(3)))
+        assert torch.get_num_threads() == in_a_new_thread() == 3
+    finally:
+        torch.set_num_threads(before[0])
+    assert cv2.getNumThreads() == before[1]
 
 
 def test_neither_threads_nor_batches_matter(photos: ImageSet, fitted: LocalDescriber):

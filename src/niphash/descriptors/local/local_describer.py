@@ -1,8 +1,8 @@
 """Photos to encoded local descriptors: SIFT, PCA, then Fisher, VLAD or bag of words."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -17,17 +17,19 @@ from niphash.errors import InputError
 from niphash.parallel import map_ahead
 from niphash.progress import track
 
+T = TypeVar("T")
+
 
 class LocalDescriber(ComposedDescriber):
     """Local descriptors, brought to fewer dimensions by PCA, encoded into one vector a photo.
 
-    Photos are read and their local descriptors found by one thread a core, ahead of the encoding. A photo
-    without local descriptors is described by :func:`niphash.descriptors.local.encoders.blank` and reported.
+    Photos are read, their local descriptors found and encoded by one thread a core. A photo without local
+    descriptors is described by :func:`niphash.descriptors.local.encoders.blank` and reported.
 
     Args:
         backbone: Finds the local descriptors.
         encoder: Encodes them.
-        batch_size: Photos encoded at a time.
+        batch_size: Photos handed on at a time.
         fit_descriptors: Local descriptors drawn at random for fitting PCA and encoder, at most.
         fit_images: Photos drawn at random for it, at most.
         seed: Of both draws; their outcome does not depend on the timing of threads.
@@ -88,7 +90,8 @@ class LocalDescriber(ComposedDescriber):
         rows = np.random.default_rng(self.seed).permutation(len(images))[: self.fit_images]
         share = max(1, self.fit_descriptors // max(len(rows), 1))
         drawn, skipped = [], []
-        for row, found in zip(rows, track(self._extract(images, rows), "fit set", len(rows)), strict=True):
+        found_in_each = self._each(images, rows, lambda descriptors: descriptors)
+        for row, found in zip(rows, track(found_in_each, "fit set", len(rows)), strict=True):
             if isinstance(found, Skipped):
                 skipped.append(found)
             elif len(found):
@@ -101,40 +104,61 @@ class LocalDescriber(ComposedDescriber):
 
     def batches(self, images: ImageSet) -> Iterator[Described]:
         """Describe ``images`` batch by batch, in order, reading each photo once."""
-        found = self._extract(images, range(len(images)))
+        found = self._each(images, range(len(images)), self._encode)
         for start in range(0, len(images), self.batch_size):
             rows = range(start, min(start + self.batch_size, len(images)))
-            yield self._encode(rows, [next(found) for _ in rows])
+            yield self._batch(rows, [next(found) for _ in rows])
 
     @property
     def parts(self) -> dict[str, Any]:
         """What is fitted."""
         return {"pca": self.pca, "encoder": self.encoder}
 
-    def _encode(self, rows: range, found: list[np.ndarray | Skipped]) -> Described:
-        skipped = tuple(f for f in found if isinstance(f, Skipped))
-        kept = [(row, f) for row, f in zip(rows, found, strict=True) if not isinstance(f, Skipped)]
-        if not kept:
-            return Described(np.empty(0, np.int64), np.empty((0, self.dim), np.float32), skipped)
-        lengths = [len(descriptors) for _, descriptors in kept]
+    def _batch(self, rows: range, found: "list[Encoded | Skipped]") -> Described:
+        kept = {row: photo for row, photo in zip(rows, found, strict=True) if not isinstance(photo, Skipped)}
+        return Described(
+            np.array(list(kept), np.int64),
+            np.array([photo.descriptor for photo in kept.values()], np.float32).reshape(-1, self.dim),
+            tuple(photo for photo in found if isinstance(photo, Skipped)),
+            tuple(row for row, photo in kept.items() if photo.blank),
+        )
+
+    def _encode(self, descriptors: np.ndarray) -> "Encoded":
         with torch.inference_mode():
-            # photo by photo, so that none depends on its neighbours down to the last bit
-            reduced = [self.pca(torch.from_numpy(descriptors).to(self.device)) for _, descriptors in kept]
-            encoded = self.encoder(torch.cat(reduced), lengths).cpu().numpy()
-        blank = tuple(row for (row, _), length in zip(kept, lengths, strict=True) if length == 0)
-        return Described(np.array([row for row, _ in kept], np.int64), encoded, skipped, blank)
+            reduced = self.pca(torch.from_numpy(descriptors).to(self.device))
+            encoded = self.encoder(reduced, [len(descriptors)])[0].cpu().numpy()
+        return Encoded(encoded, len(descriptors) == 0)
 
-    def _extract(self, images: ImageSet, rows: Iterable[int]) -> Iterator[np.ndarray | Skipped]:
-        """Yield the local descriptors float32 [T, local dim] of each row, in order."""
+    def _each(
+        self, images: ImageSet, rows: Iterable[int], work: Callable[[np.ndarray], T]
+    ) -> Iterator[T | Skipped]:
+        """Yield what ``work`` makes of the local descriptors float32 [T, local dim] of each row, in order."""
 
-        def extract(row: int) -> np.ndarray | Skipped:
+        def on_photo(row: int) -> T | Skipped:
+            if torch.get_num_threads() > 1:  # of this thread; the others are busy with photos of their own
+                torch.set_num_threads(1)
             try:
-                return self.backbone.extract(images.image(row)).descriptors
+                return work(self.backbone.extract(images.image(row)).descriptors)
             except UnreadableImage as error:
                 return Skipped(int(row), error.image_id, error.reason)
 
         with one_opencv_thread():
-            yield from map_ahead(extract, rows, ahead=2 * self.batch_size)
+            try:
+                yield from map_ahead(on_photo, rows, ahead=2 * self.batch_size)
+            finally:
+                torch.set_num_threads(torch.get_num_threads())  # what new threads start from, as it was
+
+
+class Encoded(NamedTuple):
+    """One photo.
+
+    Attributes:
+        descriptor: float32 [D].
+        blank: Whether it had no local descriptor at all.
+    """
+
+    descriptor: np.ndarray
+    blank: bool
 
 
 @contextmanager

@@ -14,6 +14,7 @@ COLOURS, MARKS = 8, "osD^vP*"
 WIDTH, HEIGHT = 440, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 24, 14, 50
 ROW, FOOT = 46, 46  # of a chart of marks: height of a row, of what stands below all rows
+EDGE = 22  # of a chart of marks: what its outermost numbers need at either side
 SIZE = 4.5  # of a mark
 LETTER = 7.4  # widest that a letter of the page's font is on average
 
@@ -90,7 +91,7 @@ def marks(series: Sequence[Series], x_label: str) -> str:
     """
     low, high = _range(series)
     ticks = _ticks(low, high)
-    across = _scale(ticks[0], ticks[-1], 16, WIDTH - 16)
+    across = _scale(ticks[0], ticks[-1], EDGE, WIDTH - EDGE)
     floor = ROW * len(series) + 6
     parts = [
         *(_line(across(t), 4, across(t), floor, "grid") for t in ticks),
@@ -162,8 +163,9 @@ def _spread(places: Sequence[float], across: Callable[[float], float]) -> list[f
 
 
 def _number(value: float) -> str:
-    if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
+    for unit, letter in ((1_000_000, "M"), (1000, "k")):
+        if abs(value) >= max(unit, 10_000):
+            return f"{value / unit:.3g}{letter}"
     return f"{round(value, 4):g}"
 
 

@@ -16,6 +16,7 @@ AXES = {
     "ratio": "size of the query [part of 640 pixels]",
     "bits": "code length [bits]",
     "layers": "layers of the stack",
+    "layer": "layer of the stack",
     "iterations": "iterations of fine-tuning",
     "fit_photos": "fit photos",
     "images": "images in the database",
@@ -36,30 +37,47 @@ class Picture:
 
 
 def pictures(rows: Sequence[Row]) -> list[Picture]:
-    """Draw what a table holds, a picture for each metric.
+    """Draw what a table holds, a picture for each metric of each part of it.
 
     Args:
         rows: With a column of :data:`VALUES`; before it a column of :data:`AXES` where the numbers lie along
-            one, and any columns of words as labels; ``low`` and ``high`` where there are intervals.
+            one, and any columns of words as labels; ``low`` and ``high`` where there are intervals; ``part``
+            where a table holds several.
     """
     drawn = [row for row in rows if _value(row) is not None and row.get("what") != "single pair"]
-    names = dict.fromkeys(row.get("metric", "") for row in drawn)
-    return [_picture([row for row in drawn if row.get("metric", "") == name], name) for name in names]
+    found = []
+    for part in _apart(drawn, "part"):
+        words = [column for column in _telling(part) if column not in REMARKS and _has_words(part, column)]
+        found += [_picture(own, words) for own in _apart(part, "metric")]
+    return found
 
 
-def _picture(rows: Sequence[Row], metric: str) -> Picture:
-    value = _value_column(rows[0])
-    what = "L2 distance of descriptors" if value == "distance" else "mean over queries"
-    what = label(metric) if metric else what
-    before = [column for column in _before(rows[0], value) if len({row[column] for row in rows}) > 1]
-    axis = next((name for name in AXES if name in before), None)
-    words = [
-        column
-        for column in before
-        if column not in REMARKS and any(row[column] and _number(row[column]) is None for row in rows)
-    ]
+def _apart(rows: Sequence[Row], column: str) -> list[list[Row]]:
+    """Return the rows of each value of ``column``, in order of the first."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.get(column, ""), []).append(row)
+    return list(found.values())
+
+
+def _telling(rows: Sequence[Row]) -> list[str]:
+    """Return the columns before the value that tell rows apart."""
+    before = _before(rows[0], _value_column(rows[0]))
+    return [column for column in before if len({row[column] for row in rows}) > 1]
+
+
+def _has_words(rows: Sequence[Row], column: str) -> bool:
+    return any(row[column] and _number(row[column]) is None for row in rows)
+
+
+def _picture(rows: Sequence[Row], words: Sequence[str]) -> Picture:
+    """Draw the rows of one metric; ``words`` are the columns that label them."""
+    what = "L2 distance of descriptors" if _value_column(rows[0]) == "distance" else "mean over queries"
+    what = label(rows[0]["metric"]) if rows[0].get("metric") else what
+    telling = _telling(rows)
+    axis = next((name for name in AXES if name in telling and not _has_words(rows, name)), None)
     series = _series(rows, axis, words)
-    if axis is None:
+    if axis is None or all(len(line.points) == 1 for line in series):
         return Picture(marks(series, what))
     svg = curves(series, AXES[axis], what, axis in LOGARITHMIC)
     return Picture(svg, tuple((swatch(number), line.label) for number, line in enumerate(series)))
