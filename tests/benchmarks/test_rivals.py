@@ -59,9 +59,8 @@ def test_recall_at_precision_is_that_of_plain_loops(rivals: ModuleType, noise: f
     if ties:
         distances = np.round(8 * distances)
     distances[0] = np.inf  # found nothing
-    field = SimpleNamespace(relevant=relevant, counted=np.ones_like(relevant))
-    answer = rivals.Answer("a", 8, distances, 1.0)
-    value, low, high = rivals.recall_at_precision(answer, field, np.repeat(np.arange(60), 2), 0)
+    counted, clusters = np.ones_like(relevant), np.repeat(np.arange(60), 2)
+    value, low, high = rivals.recall_at_precision(distances, relevant, counted, clusters, 0)
     assert value == pytest.approx(naive_recall(distances, relevant))
     assert 0 <= low <= high <= 1
 
@@ -95,6 +94,7 @@ def test_copies_find_themselves(rivals: ModuleType, tmp_path: Path):
     assert lines[1]["mAP"] == pytest.approx(field.bench.float_report().means["mAP"], abs=1e-3)
     assert all(line["recall_low"] <= line["recall_at_precision"] <= line["recall_high"] for line in lines)
     assert all(line["ratio_low"] <= line["ratio_recall"] <= line["ratio_high"] for line in lines)
+    assert all(0 <= line["strangers_recall"] <= line["ratio_recall"] for line in lines)
     assert lines[0]["clusters"] == 4
     assert rivals.table(lines).count("\n| ") == 5
 
