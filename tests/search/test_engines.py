@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from niphash.config import conf_dir
 from niphash.errors import InputError
-from niphash.search import ClickHouseIndex, DaskIndex, FlatIndex, Index, ShardedIndex, TorchIndex
+from niphash.search import ClickHouseIndex, DaskIndex, FlatIndex, ShardedIndex, TorchIndex
 from niphash.search.clickhouse_index import NativeDatabase
 from niphash.search.sharded import LocalShard, Shard
 from tests.clusters import lose_worker
@@ -149,13 +149,10 @@ def test_the_bits_of_bytes_add_up_where_clickhouse_counts_none(monkeypatch):
 def test_the_scan_of_torch_answers_as_the_others(bits, tmp_path, monkeypatch):
     """On the CPU; the same lines run on a GPU."""
     monkeypatch.setattr("niphash.search.torch_index.PAIRS", 300)  # several blocks
+    monkeypatch.setattr("niphash.search.torch_index.FIRST", 20)
     codes, reference = check_engine(configured("torch", bits, device="cpu"), bits, tmp_path / "saved")
     opened = TorchIndex.open(tmp_path / "saved")
     assert_same_index(opened, reference, codes)
-    pairs = [np.concatenate(part) for part in zip(*Index.self_join(opened, 9), strict=True)]
-    expected = [np.concatenate(part) for part in zip(*reference.self_join(9), strict=True)]
-    for ours, theirs in zip(pairs, expected, strict=True):  # as on a GPU: all with all
-        np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(InputError, match="device=abacus"):
         TorchIndex(64, "abacus")
 

@@ -294,6 +294,6 @@ def _remarks(entry: dict[str, Any], measurement: Measurement) -> list[str]:
         )
     if images["blank"]:
         remarks.append(
-            f"{images['blank']} photos without any local descriptor: they find nothing, and nothing finds them."
+            f"{images['blank']} photos without any local descriptor: they find nothing, nothing finds them."
         )
     return remarks

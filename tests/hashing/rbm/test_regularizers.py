@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niphash.hashing.rbm.regularizers import no_regularizer, rbmh, regularizer, sparsity, uniform_targets
+from niphash.hashing.rbm.regularizers import (
+    no_regularizer,
+    rbmh,
+    regularizer,
+    sparsity,
+    uniform_ranks,
+    uniform_targets,
+)
 
 
 def scores_of(kind: str, batch: int, units: int, seed: int = 0) -> torch.Tensor:
@@ -143,3 +150,14 @@ def test_choice_by_name():
     assert regularizer("none")(logits) == no_regularizer(logits) == 0
     assert regularizer("sparsity", 0.1)(logits) == sparsity(logits, 0.1)
     assert regularizer("rbmh")(logits) == rbmh(logits)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_ranks_are_those_of_a_stable_sort(dim: int):
+    generator = torch.Generator().manual_seed(5)
+    scores = torch.randint(-4, 5, (30, 17), generator=generator) / 3.0  # many ties
+    scores[0, :4] = torch.tensor([-0.0, 0.0, 1e30, -1e30])
+    order = scores.argsort(dim=dim, stable=True)
+    n = scores.shape[dim]
+    ranks = (uniform_ranks(scores, dim) * n - 0.5).round().long()
+    assert torch.equal(ranks.gather(dim, order), torch.arange(n).view(-1, *[1] * (1 - dim)).expand_as(order))

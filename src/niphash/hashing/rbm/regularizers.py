@@ -7,9 +7,10 @@ Sources: Hinton, *A practical guide to training RBMs* (2010), section 11; Lin, M
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -53,7 +54,7 @@ def uniform_targets(scores: torch.Tensor, sweeps: int = 64) -> torch.Tensor:
     ranks along the units for every image; ranking the ranks along the other axis, in turn, brings the two
     together. As soon as they differ nowhere by more than 1/B + 1/H, their weighted mean is off the uniform
     quantiles by at most 1/B along the batch and 1/H along the units. Some four to ten sweeps do. Random
-    jitter below a rank's width breaks ties and deadlocks.
+    jitter below a rank's width breaks ties and deadlocks; without it wide layers never come together.
 
     Args:
         scores: [B, H], larger wants a larger target.
@@ -61,16 +62,35 @@ def uniform_targets(scores: torch.Tensor, sweeps: int = 64) -> torch.Tensor:
     """
     batch, units = scores.shape
     cell = 1 / batch + 1 / units
-    generator = torch.Generator(scores.device).manual_seed(0)
+    jitter = _jitter(batch, units, scores.device)
     over_units = uniform_ranks(scores, dim=1)
-    for _ in range(sweeps):
-        jitter = torch.rand(scores.shape, generator=generator, device=scores.device) - 0.5
-        over_batch = uniform_ranks(over_units + 0.5 * cell * jitter, dim=0)
-        over_units = uniform_ranks(over_batch, dim=1)
+    for sweep in range(sweeps):
+        noise = jitter.of(sweep)
+        over_batch = uniform_ranks(over_units + 0.5 * cell * noise, dim=0)
+        over_units = uniform_ranks(over_batch + 0.9 / batch * noise.flip(0), dim=1)  # only ties are drawn
         if (over_batch - over_units).abs().max() <= cell:
             break
     weight = units / (batch + units)
     return weight * over_units + (1 - weight) * over_batch
+
+
+class _Jitter:
+    """Numbers in -0.5 .. 0.5, float32 [B, H] for each sweep: the same at every step and on every device."""
+
+    def __init__(self, batch: int, units: int, device: torch.device) -> None:
+        self._shape, self._device = (batch, units), device
+        self._generator = torch.Generator().manual_seed(0)
+        self._drawn: list[torch.Tensor] = []
+
+    def of(self, sweep: int) -> torch.Tensor:
+        """Return the numbers of the sweep, counted from 0."""
+        while len(self._drawn) <= sweep:
+            self._drawn.append((torch.rand(self._shape, generator=self._generator) - 0.5).to(self._device))
+        return self._drawn[sweep]
+
+
+#: Kept, since drawing them takes as long as a step of a small layer.
+_jitter = lru_cache(maxsize=4)(_Jitter)
 
 
 def uniform_ranks(scores: torch.Tensor, dim: int) -> torch.Tensor:
@@ -79,7 +99,22 @@ def uniform_ranks(scores: torch.Tensor, dim: int) -> torch.Tensor:
     shape = [1] * scores.dim()
     shape[dim] = n
     quantiles = ((torch.arange(n, device=scores.device) + 0.5) / n).view(shape).expand(scores.shape)
-    return torch.empty(scores.shape, device=scores.device).scatter_(dim, scores.argsort(dim), quantiles)
+    return torch.empty(scores.shape, device=scores.device).scatter_(dim, _order(scores, dim), quantiles)
+
+
+def _order(scores: torch.Tensor, dim: int) -> torch.Tensor:
+    """Return int64, what sorts the scores along ``dim``, equal ones in their order."""
+    if scores.device.type != "cpu":
+        return scores.argsort(dim=dim, stable=True)
+    # Whole numbers in the order of the scores and then of their places: numpy sorts them several times as
+    # fast as torch sorts floats.
+    rows = np.ascontiguousarray(np.moveaxis(scores.float().numpy(), dim, -1)) + np.float32(0)
+    bits = rows.view(np.int32)
+    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32
+    keys |= np.arange(rows.shape[-1])
+    keys.sort(axis=-1)
+    keys &= 0xFFFFFFFF
+    return torch.from_numpy(np.moveaxis(keys, -1, dim).copy())
 
 
 def regularizer(name: RegularizerName, p: float = 0.5) -> Regularizer:
