@@ -59,11 +59,16 @@ def test_recall_at_precision_is_that_of_plain_loops(rivals: ModuleType, noise: f
     if ties:
         distances = np.round(8 * distances)
     distances[0] = np.inf  # found nothing
-    field = SimpleNamespace(relevant=relevant, counted=np.ones_like(relevant))
-    answer = rivals.Answer("a", 8, distances, 1.0)
-    value, low, high = rivals.recall_at_precision(answer, field, np.repeat(np.arange(60), 2), 0)
+    counted, clusters = np.ones_like(relevant), np.repeat(np.arange(60), 2)
+    value, low, high = rivals.recall_at_precision(distances, relevant, counted, clusters, 0)
     assert value == pytest.approx(naive_recall(distances, relevant))
     assert 0 <= low <= high <= 1
+
+
+def test_each_distance_is_divided_by_that_of_the_nearest_other_photo(rivals: ModuleType):
+    distances = np.array([[4.0, 2, 8], [3, 3, 6], [5, np.inf, np.inf]])
+    ratios = rivals.over_nearest_other(distances)
+    assert ratios.tolist() == [[2, 0.5, 4], [1, 1, 2], [0, np.inf, np.inf]]
 
 
 def test_copies_find_themselves(rivals: ModuleType, tmp_path: Path):
@@ -88,6 +93,8 @@ def test_copies_find_themselves(rivals: ModuleType, tmp_path: Path):
     assert [line["bytes"] for line in lines] == [64, 4 * 128, 4 * 128 + 256]
     assert lines[1]["mAP"] == pytest.approx(field.bench.float_report().means["mAP"], abs=1e-3)
     assert all(line["recall_low"] <= line["recall_at_precision"] <= line["recall_high"] for line in lines)
+    assert all(line["ratio_low"] <= line["ratio_recall"] <= line["ratio_high"] for line in lines)
+    assert all(0 <= line["strangers_recall"] <= line["ratio_recall"] for line in lines)
     assert lines[0]["clusters"] == 4
     assert rivals.table(lines).count("\n| ") == 5
 

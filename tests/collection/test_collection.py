@@ -56,6 +56,27 @@ def test_search_is_a_plain_scan_of_the_codes(collection: Collection, model: Mode
     assert [match.path for match in found if match.itself] == [query]
 
 
+@pytest.mark.parametrize("distance", ["hamming", "asymmetric"])
+def test_a_ratio_says_how_far_the_nearest_photo_stands_out(
+    collection: Collection, photos: Path, tmp_path: Path, distance: str
+):
+    held = photos / "object02" / "view1.jpg"
+    copy = tmp_path / "copy.jpg"
+    Image.open(held).save(copy, quality=40)
+    for query, itself in ((held, 1), (copy, 0)):
+        near = [match.distance for match in collection.search(query, k=9, distance=distance)][itself:]
+        expected = pytest.approx(near[0] / near[1], rel=0.01)
+        for k in (1, 2, 9):
+            (answer,) = collection.answers(ImageSet(("q",), (query,)), Reach(k=k, distance=distance))
+            assert answer.ratio == expected
+            assert len(answer.matches) == k
+    by_id = collection.answer_for(names(collection)["object02/view1.jpg"], Reach(k=1, distance=distance))
+    (by_photo,) = collection.answers(ImageSet(("q",), (held,)), Reach(k=1, distance=distance))
+    assert by_id.ratio == by_photo.ratio == by_id.as_plain()["ratio"]
+    (alone,) = collection.answers(ImageSet(("q",), (held,)), Reach(within=0, distance=distance))
+    assert alone.ratio is None
+
+
 def test_a_photo_of_the_collection_asks_by_its_id(collection: Collection, photos: Path):
     number = names(collection)["object03/view0.jpg"]
     assert collection.search(number) == collection.search(photos / "object03" / "view0.jpg")
@@ -419,4 +440,4 @@ def test_a_photo_that_is_removed_while_a_search_is_answered_is_no_damage(
     monkeypatch.setattr(collection.manifest, "entries", entries)
     found = [match.id for match in collection.search(query, k=3)]
     assert first.id not in found
-    assert len(found) == 2
+    assert len(found) == 3, "one that was asked for beside the three takes its place"

@@ -7,7 +7,7 @@ from niphash.errors import InputError
 from niphash.hashing.closed_form.itq import ITQ
 from niphash.hashing.closed_form.niphash import NIPHash
 from niphash.hashing.closed_form.pq import PQ
-from niphash.search.comparison import choose_distance, code_distances
+from niphash.search.comparison import choose_distance, code_distances, distance_ratios
 from niphash.search.distances import HammingDistances
 from niphash.search.exact import search_exhaustively
 from niphash.training.fit_data import FitData
@@ -79,3 +79,9 @@ def test_a_query_that_is_not_rounded_finds_more(descriptors):
         ids = search_exhaustively(code_distances(hasher, descriptors, codes, distance=choice), 5)[1]
         found[choice] = np.mean(objects[ids] == objects[:, None])
     assert found["asymmetric"] > found["hamming"] + 0.02
+
+
+def test_a_ratio_is_1_where_both_distances_are_0():
+    near, other = np.array([2.0, 0, 0, 3, np.inf, 1, -1e-9]), np.array([8.0, 5, 0, 0, 2, np.inf, 4])
+    assert distance_ratios(near, other).tolist() == [0.25, 0, 1, np.inf, np.inf, 0, 0]
+    assert distance_ratios(np.array([[2, 4]]), np.array([[4]])).tolist() == [[0.5, 1]]

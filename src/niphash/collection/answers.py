@@ -40,17 +40,21 @@ class Answer:
         matches: Nearest first, equal distances ordered by id.
         problem: Why nothing could be searched, in words; ``None`` where it could.
         readable: Whether the query could be read at all; a blank wall can, but has no local descriptor.
+        ratio: The distance of the nearest photo over that of the next one, 0 to 1, the query itself left
+            out, whatever a re-ranking makes of their order; ``None`` where fewer than two are within reach.
+            The one photo of a copy stands out by a small ratio; two photos of one thing have one near 1.
     """
 
     query: str
     matches: tuple[Match, ...] = ()
     problem: str | None = None
     readable: bool = True
+    ratio: float | None = None
 
     def as_plain(self) -> dict[str, Any]:
         """Return what JSON can hold."""
         rows = [_known({**m._asdict(), "path": str(m.path)}) for m in self.matches]
-        return {"query": self.query, "problem": self.problem, "matches": rows}
+        return {"query": self.query, "problem": self.problem, "ratio": self.ratio, "matches": rows}
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from niphash.errors import InputError
 from niphash.evaluation.calibration import Calibration, usual_prior
 from niphash.model import CONFIG, RECORD, Model, load
 from niphash.progress import track
-from niphash.search.comparison import DistanceChoice, choose_distance
+from niphash.search.comparison import DistanceChoice, choose_distance, distance_ratios
 from niphash.search.index import Index
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 QUERIES = 64
 #: Photos of a root that are looked for where it is said to be now.
 _LOOKED_FOR = 1000
+#: Photos that a ratio needs beside the query itself and the one that was asked for.
+_NEAREST = 2
 
 
 class Collection:
@@ -276,8 +278,9 @@ class Collection:
         reach.check()
         if not entry.coded:
             return Answer(str(path), problem=BLANK)
-        (near,) = near_codes(self.codes, self.codes.get(np.array([number])), reach, self._extra())
-        return Answer(str(path), self._matches(near, entry.checksum, reach.most, reach.distance))
+        (near,) = near_codes(self.codes, self.codes.get(np.array([number])), reach, self._extra() + _NEAREST)
+        matches = self._matches(near, entry.checksum, reach.distance)
+        return Answer(str(path), matches[: reach.most], ratio=_ratio(matches))
 
     def add(self, paths: Any, store: "DescriptorStore | None" = None) -> Changes:
         """Add photos, files or folders; those that are held are looked at again and nothing is removed.
@@ -460,20 +463,21 @@ class Collection:
         near: Iterator[Near] = iter(())
         if described:
             near = iter(
-                near_descriptors(self.codes, self.model.hasher, np.stack(described), wanted, self._extra())
+                near_descriptors(
+                    self.codes, self.model.hasher, np.stack(described), wanted, self._extra() + _NEAREST
+                )
             )
         for row, found in rows:
             if isinstance(found, str):
                 yield Answer(images.ids[row], problem=found, readable=found == BLANK)
             else:
-                matches = self._matches(next(near), _checksum(images, row), wanted.most, reach.distance)
+                matches = self._matches(next(near), _checksum(images, row), reach.distance)
+                ratio, matches = _ratio(matches), matches[: wanted.most]
                 if reranking is not None:
                     matches = reranking.order(images.subset([row]), found, matches)[: reach.most]
-                yield Answer(images.ids[row], matches)
+                yield Answer(images.ids[row], matches, ratio=ratio)
 
-    def _matches(
-        self, near: Near, checksum: bytes | None, most: int | None, distance: DistanceChoice
-    ) -> tuple[Match, ...]:
+    def _matches(self, near: Near, checksum: bytes | None, distance: DistanceChoice) -> tuple[Match, ...]:
         """Return what was found, with names; codes of no photo (left by a kill) are no matches.
 
         Raises:
@@ -482,7 +486,7 @@ class Collection:
         entries = self.manifest.entries(near.ids.tolist())
         self._refuse_lost(set(near.ids.tolist()) - entries.keys())
         pairs = zip(near.distances.tolist(), near.ids.tolist(), strict=True)
-        held = [(bits, entries[number]) for bits, number in pairs if number in entries][:most]
+        held = [(bits, entries[number]) for bits, number in pairs if number in entries]
         known = self.calibration(distance)
         distances = np.array([bits for bits, _ in held])
         likely = [None] * len(held) if known is None else known.probability(distances).tolist()
@@ -544,6 +548,12 @@ def _in_order(
         while following in early:
             yield early.pop(following)
             following += 1
+
+
+def _ratio(matches: Sequence[Match]) -> float | None:
+    """Return :attr:`Answer.ratio` of matches, nearest first."""
+    others = [match.distance for match in matches if not match.itself][:2]
+    return float(f"{distance_ratios(*np.array(others)):.3g}") if len(others) == 2 else None
 
 
 def _checksum(images: ImageSet, row: int) -> bytes | None:

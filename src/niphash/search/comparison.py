@@ -67,3 +67,20 @@ def spread(rows: np.ndarray, places: np.ndarray, filling: float = 0) -> np.ndarr
     spread_out = np.full((len(places), *rows.shape[1:]), filling, rows.dtype)
     spread_out[places] = rows
     return spread_out
+
+
+def distance_ratios(distances: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return ``distances`` over ``others``, float64 of their common shape; 1 where both are 0.
+
+    Of the nearest photo and the next one it says how far the first stands out, on one scale for all queries:
+    in a dense region strangers are near, in an empty one even a copy is far (the ratio of Lowe, IJCV 2004,
+    section 7.1, there of local descriptors).
+
+    Args:
+        distances: 0 or more, infinite where nothing was found.
+        others: The same, of the photos that they are compared with.
+    """
+    distances, others = np.maximum(distances, 0.0), np.maximum(others, 0.0)
+    distances, others = np.broadcast_arrays(distances, others)
+    start = np.where(distances > others, np.inf, 1.0)  # where there is nothing to divide by
+    return np.divide(distances, others, out=start, where=(others > 0) & np.isfinite(distances))

@@ -74,10 +74,12 @@ class FoundPhoto(BaseModel):
 class SearchResult(BaseModel):
     """What was found, nearest first, or best first where it was re-ranked.
 
-    ``problem`` says why nothing could be found.
+    ``problem`` says why nothing could be found; ``ratio`` is the distance of the nearest photo over that of
+    the next one.
     """
 
     problem: str | None
+    ratio: float | None
     bits: int
     width: int
     height: int
@@ -192,7 +194,12 @@ class Service:
             if match.id in entries
         ]
         return SearchResult(
-            problem=answer.problem, bits=self.collection.bits, width=width, height=height, matches=matches
+            problem=answer.problem,
+            ratio=answer.ratio,
+            bits=self.collection.bits,
+            width=width,
+            height=height,
+            matches=matches,
         )
 
     def _region(self, match: Match, entry: Entry) -> Region | None:
