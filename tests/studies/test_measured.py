@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from niphash.config import compose, variant
 from niphash.errors import InputError
 from niphash.pipeline.run import assemble
-from niphash.studies.measured import paired, prepare, selected
+from niphash.studies.measured import paired, prepare, selected, shared_fits
 from niphash.studies.published_values import find_published, published_name
 
 
@@ -117,3 +117,13 @@ def test_paired_differences_are_those_of_the_queries(run):
     assert change.mean == pytest.approx(second.means["mAP"] - first.means["mAP"])
     assert change.low <= change.mean <= change.high
     assert paired(first, first, "mAP") == (0, 0, 0)
+
+
+def test_two_ways_of_fitting_one_descriptor_share_no_fit(object_folder: Path, tmp_path: Path):
+    words = ["data=folder", f"data.root={object_folder}", f"paths.data_dir={tmp_path}"]
+    words += ["pooling.gaussians=2", "pooling.local_dim=8"]
+    with shared_fits():
+        bench = prepare(assemble(compose(words), tmp_path / "run"))
+        first, again, shorter = (bench.describer(o) for o in ([], [], ["pooling.iterations=1"]))
+    assert first.describer is again.describer
+    assert first.describer.fingerprint != shorter.describer.fingerprint

@@ -1,5 +1,6 @@
 """What studies share: a data set with its fit photos, describers built from overrides, float reports."""
 
+import json
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -82,12 +83,18 @@ class Bench:
 
     def describer(self, overrides: Sequence[str] = ()) -> "Fitted":
         """Return the describer of the run with ``overrides`` (see :meth:`Run.variant`), fitted."""
-        return self.fitted(self.run.variant(overrides).describer)
+        run = self.run.variant(overrides)
+        return self._fitted(run.describer, run.option("descriptor"))
 
     def fitted(self, describer: Describer) -> "Fitted":
         """Return ``describer``, fitted, beside its store; see :func:`shared_fits`."""
+        return self._fitted(describer, self.run.option("descriptor"))
+
+    def _fitted(self, describer: Describer, options: Any) -> "Fitted":
         images, fits = self.fit_set.images, _fits.get()
-        key = (describer.fingerprint, self.run.seed, images.ids, tuple(map(str, images.sources)))
+        # options of fitting are no part of the fingerprint, which tells fitted describers apart
+        how = (describer.fingerprint, json.dumps(options, sort_keys=True), self.run.seed)
+        key = (*how, images.ids, tuple(map(str, images.sources)))
         known = None if fits is None else fits.get(key)
         if known is None:
             describer.fit(images)
