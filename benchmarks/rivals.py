@@ -244,7 +244,7 @@ def timed(search: Callable[[], object], queries: int) -> float:
 
 
 def by_codes(
-    name: str, queries: np.ndarray, database: np.ndarray, answered: np.ndarray, readable: np.ndarray
+    name: str, queries: np.ndarray, database: np.ndarray, readable_queries: np.ndarray, readable: np.ndarray
 ) -> Answer:
     """Return the answer of packed codes under the Hamming distance.
 
@@ -252,13 +252,13 @@ def by_codes(
         name: Of the rival.
         queries: uint8 [q, B], the codes of the queries that have one.
         database: uint8 [n, B], the codes of the photos that have one.
-        answered: bool [Q], which queries these are.
+        readable_queries: bool [Q], which queries these are.
         readable: bool [N], which photos.
     """
     ones = [np.unpackbits(codes, axis=1).astype(np.float32) for codes in (queries, database)]
     same = ones[0] @ ones[1].T
-    distances = np.full((len(answered), len(readable)), np.inf)
-    distances[np.ix_(answered, readable)] = ones[0].sum(1)[:, None] + ones[1].sum(1)[None] - 2 * same
+    distances = np.full((len(readable_queries), len(readable)), np.inf)
+    distances[np.ix_(readable_queries, readable)] = ones[0].sum(1)[:, None] + ones[1].sum(1)[None] - 2 * same
     index = FlatIndex(bits=8 * database.shape[1], threads=1)
     index.add(database)
     micros = timed(lambda: index.search(queries, NEIGHBOURS), len(queries))
@@ -319,9 +319,9 @@ def by_niphash(name: str, overrides: Sequence[str], distance: str = "hamming") -
         fitted[:] = fitted or [bench.fit(overrides)]
         hasher = fitted[0]
         codes = hasher.encode(bench.database[bench.readable])
-        queries = bench.queries[bench.answered]
+        queries = bench.queries[bench.readable_queries]
         if distance == "hamming":
-            return by_codes(name, hasher.encode(queries), codes, bench.answered, bench.readable)
+            return by_codes(name, hasher.encode(queries), codes, bench.readable_queries, bench.readable)
         placed = spread(codes, bench.readable)
         source = code_distances(hasher, bench.queries, placed, bench.readable, "asymmetric")
         index = FlatIndex(bits=hasher.bits, threads=1)
@@ -351,9 +351,9 @@ def faiss_itq(bits: int) -> Rival:
         middle = transform.apply(bench.photos).mean(axis=0)
         queries, database = (
             np.packbits(transform.apply(rows) > middle, axis=1)
-            for rows in (bench.queries[bench.answered], bench.database[bench.readable])
+            for rows in (bench.queries[bench.readable_queries], bench.database[bench.readable])
         )
-        return by_codes(f"ITQ {bits} (faiss)", queries, database, bench.answered, bench.readable)
+        return by_codes(f"ITQ {bits} (faiss)", queries, database, bench.readable_queries, bench.readable)
 
     return answer
 
@@ -364,8 +364,8 @@ def faiss_index(name: str, make: Callable[[HashingBench], tuple[faiss.Index, flo
     def answer(field: Field) -> Answer:
         bench = field.bench
         index, size = make(bench)
-        answered, rows = np.flatnonzero(bench.answered), np.flatnonzero(bench.readable)
-        queries = bench.queries[answered]
+        readable_queries, rows = np.flatnonzero(bench.readable_queries), np.flatnonzero(bench.readable)
+        queries = bench.queries[readable_queries]
         if not index.is_trained:
             index.train(bench.photos)
         index.add(bench.database[rows])
@@ -375,7 +375,7 @@ def faiss_index(name: str, make: Callable[[HashingBench], tuple[faiss.Index, flo
             found = 1 - found
         values = np.full((len(bench.queries), len(bench.database)), np.inf)
         query, place = np.nonzero(ids >= 0)
-        values[answered[query], rows[ids[query, place]]] = found[query, place]
+        values[readable_queries[query], rows[ids[query, place]]] = found[query, place]
         return Answer(name, size, values, micros)
 
     return answer

@@ -186,8 +186,8 @@ def measure(
         described = describe(task.queries, of_queries)
     blank = of_database.blank + of_queries.blank
     if database.stored is not None:  # a query may be a database image too
-        seen = ((task.database, database.stored), (task.queries, described))
-        blank = len({photo for images, stored in seen for photo in _blank_photos(images, stored)})
+        both = ((task.database, database.stored), (task.queries, described))
+        blank = len({photo for images, stored in both for photo in _blank_photos(images, stored)})
     skipped = _unreadable_photos((task.database, of_database), (task.queries, of_queries))
     read = _count_photos(task) - len(skipped)
     task, queries = _readable_queries(task, described)
@@ -207,15 +207,15 @@ def measure(
             for name, source in sources.items()
         }
     answers = None
-    answered = np.flatnonzero(np.isfinite(queries[:, 0]))
+    seen = np.flatnonzero(np.isfinite(queries[:, 0]))  # queries that have a descriptor
     if (
         distance is not None
         and len(codes) == 1
-        and (asked := model.hasher.index_queries(queries[answered], distance)) is not None
+        and (of_index := model.hasher.index_queries(queries[seen], distance)) is not None
     ):
         with watch.time("search"), closing(comparison.new_index(model.bits)) as index:
             index.add(codes[0][database.readable], np.flatnonzero(database.readable))
-            answers = _ask(index, asked, distance, rankings["code"].ids[answered])
+            answers = _ask(index, of_index, distance, rankings["code"].ids[seen])
     spent = {}
     if comparison.reranker is not None:
         firsts = {"descriptor": candidates(sources["descriptor"], comparison.reranker.first)}

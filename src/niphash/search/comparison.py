@@ -52,13 +52,13 @@ def code_distances(
     Raises:
         InputError: the distance means nothing on these codes.
     """
-    answered = np.isfinite(queries[:, 0])
+    readable_queries = np.isfinite(queries[:, 0])
     if choose_distance(hasher, distance) == "hamming":
-        query_codes = spread(hasher.encode(queries[answered]), answered)
-        return HammingDistances(query_codes, codes, readable, answered)
-    projections = hasher.project(queries[answered])
+        query_codes = spread(hasher.encode(queries[readable_queries]), readable_queries)
+        return HammingDistances(query_codes, codes, readable, readable_queries)
+    projections = hasher.project(queries[readable_queries])
     if projections is not None:
-        return WeightedHammingDistances(spread(projections, answered, np.nan), codes, readable)
+        return WeightedHammingDistances(spread(projections, readable_queries, np.nan), codes, readable)
     return AsymmetricDistances(hasher.asymmetric_distances, queries, codes, readable)
 
 

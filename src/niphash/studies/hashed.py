@@ -90,7 +90,7 @@ class HashingBench:
         return _readable(self.database)
 
     @property
-    def answered(self) -> np.ndarray:
+    def readable_queries(self) -> np.ndarray:
         """bool [Q], the queries that have a descriptor; the others find nothing."""
         return _readable(self.queries)
 
@@ -279,14 +279,14 @@ def hashing_benches(run: Run, views: bool = True, queries: int | None = None) ->
     for bench in benches:
         task = bench.task
         stored, database = describe.stored(task.queries), describe(task.database)
-        asked = np.asarray(stored.comparable())
-        _check_readable("query", asked, task.name)
+        of_queries = np.asarray(stored.comparable())
+        _check_readable("query", of_queries, task.name)
         _check_readable("database", database, task.name)
         read = stored.positions >= 0
         found.append(
             HashingBench(
                 bench=replace(bench, task=task.with_queries(np.flatnonzero(read).tolist())),
-                queries=asked[read],
+                queries=of_queries[read],
                 database=database,
                 photos=parts[0][_readable(parts[0])],
                 with_views=rows,

@@ -149,7 +149,7 @@ def pair_distances(
     """Return the distances of pairs of tested photos in each layer, for each state."""
     drawn = draw_pairs(bench.bench.task, PAIRS, np.random.default_rng(seed))
     query, matching, other = (np.array(rows) for rows in drawn)
-    readable = bench.readable[matching] & bench.readable[other] & bench.answered[query]
+    readable = bench.readable[matching] & bench.readable[other] & bench.readable_queries[query]
     query, matching, other = query[readable], matching[readable], other[readable]
     photos = [torch.from_numpy(bench.queries[query])]
     photos += [torch.from_numpy(bench.database[rows]) for rows in (matching, other)]

@@ -83,7 +83,7 @@ def _photos_and_pairs(bench: HashingBench, queries: np.ndarray) -> tuple[np.ndar
     number = {int(photo): row for row, photo in enumerate(photos)}
     own = task.own_photos()
     # phone photos of a data set of reference pictures
-    outside = [q for q in queries.tolist() if own[q] < 0 and bench.answered[q]]
+    outside = [q for q in queries.tolist() if own[q] < 0 and bench.readable_queries[q]]
     row_of = {q: len(photos) + i for i, q in enumerate(outside)}
     pairs = {
         tuple(sorted((row, number[match])))
