@@ -2,6 +2,8 @@
 
 import csv
 import pickle
+import resource
+import signal
 from pathlib import Path
 
 from niphash.training.loggers import CSVLogger
@@ -47,3 +49,33 @@ def test_an_empty_file_gets_its_header(tmp_path):
     (tmp_path / "csv" / "metrics.csv").touch()
     CSVLogger(str(tmp_path)).log_metrics({"loss": 1.0}, 0)
     assert lines(tmp_path) == [{"loss": "1.0", "step": "0"}]
+
+
+def test_what_a_kill_left_of_a_line_goes_and_the_others_stay(tmp_path):
+    CSVLogger(str(tmp_path)).log_metrics({"a": 1.0, "loss": 1.0}, 0)
+    path = tmp_path / "csv" / "metrics.csv"
+    with path.open("a") as file:
+        file.write("2.0,0.")
+    CSVLogger(str(tmp_path)).log_metrics({"a": 3.0, "loss": 0.5}, 2)
+    assert [line["loss"] for line in lines(tmp_path)] == ["1.0", "0.5"]
+    with path.open("a") as file:
+        file.write("4.0,0.25,3,4,5\n")  # two lines run together
+    CSVLogger(str(tmp_path)).log_metrics({"new": 1.0}, 3)
+    assert [line["loss"] for line in lines(tmp_path)] == ["1.0", "0.5", ""]
+
+
+def test_a_line_that_does_not_fit_is_written_whole_later(tmp_path):
+    logger = CSVLogger(str(tmp_path))
+    logger.log_metrics({"loss": 1.0}, 0)
+    path = tmp_path / "csv" / "metrics.csv"
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 3, limits[1]))
+        logger.log_metrics({"loss": 0.5}, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [line["loss"] for line in lines(tmp_path)] == ["1.0"]
+    logger.log_metrics({"loss": 0.25}, 2)
+    assert [line["loss"] for line in lines(tmp_path)] == ["1.0", "0.5", "0.25"]

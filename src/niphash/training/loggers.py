@@ -5,6 +5,8 @@ Curves are logged by Lightning; what a run leaves at its end (means, pictures, t
 """
 
 import csv
+import errno
+import io
 import logging
 import os
 import re
@@ -158,8 +160,7 @@ class LineWriter(ExperimentWriter):
         header = _header(path)
         columns = sorted({*header, *(key for line in self.metrics for key in line)})
         if columns == header:
-            with path.open("a", newline="") as file:
-                csv.DictWriter(file, columns).writerows(self.metrics)
+            _append(path, columns, self.metrics)
         else:
             part = path.with_suffix(".part")
             with part.open("w", newline="") as file:
@@ -173,6 +174,29 @@ class LineWriter(ExperimentWriter):
         """Leave what is there; Lightning's deletes it."""
 
 
+def _append(path: Path, columns: list[str], lines: Sequence[Mapping[str, Any]]) -> None:
+    """Add lines to a CSV file, all of them or none; what a kill left of a line goes first.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, columns).writerows(lines)
+    content = text.getvalue().encode()
+    with path.open("r+b", buffering=0) as file:
+        whole = file.seek(-1, os.SEEK_END) + 1
+        if file.read(1) != b"\n":
+            whole = path.read_bytes().rfind(b"\n") + 1
+            file.truncate(whole)
+            file.seek(whole)
+        try:
+            if file.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(whole)
+            raise
+
+
 def _header(path: Path) -> list[str]:
     """Return the columns of a CSV file; none where there is no file."""
     if not path.is_file():
@@ -182,11 +206,11 @@ def _header(path: Path) -> list[str]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a CSV file; none where there is no file."""
+    """Return the whole lines of a CSV file; none where there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [line for line in csv.DictReader(file) if None not in line and None not in line.values()]
 
 
 class TensorBoardLogger(SharedAxis, pl.loggers.TensorBoardLogger):
