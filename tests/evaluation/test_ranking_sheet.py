@@ -9,7 +9,14 @@ from PIL import Image
 from niphash.data.images import ImageSet
 from niphash.data.task import Relevance, RetrievalTask
 from niphash.evaluation import ranking_sheet as pictures
-from niphash.evaluation.ranking_sheet import VERDICTS, best_and_worst, ranking_sheet, save_sheet, verdict_of
+from niphash.evaluation.ranking_sheet import (
+    VERDICTS,
+    best_and_worst,
+    precision_with_results,
+    ranking_sheet,
+    save_sheet,
+    verdict_of,
+)
 from niphash.search.ranking import ranking_from_lists
 
 
@@ -44,6 +51,17 @@ def test_frames_tell_right_wrong_and_junk():
     sheet = ranking_sheet(ranking, task, np.array([0.9, 0.2]))
     found = [count(sheet, c) for c in (pictures.RIGHT, pictures.WRONG, pictures.JUNK, pictures.QUERY)]
     assert found == [3, 3, 1, 2]
+
+
+def test_queries_that_found_nothing_are_counted_and_leave_their_rows_to_others():
+    photos = ImageSet(tuple("abcdef"), tuple(Image.new("RGB", (90, 120), (250, 250, 90)) for _ in range(6)))
+    task = RetrievalTask("t", "p", photos, photos.subset([0, 1, 2]), tuple(Relevance([q]) for q in range(3)))
+    ranking = ranking_from_lists([[0, 5], [], [4, 5]], task, 6)
+    precision = np.array([1.0, 0.0, 0.0])
+    np.testing.assert_array_equal(precision_with_results(ranking, precision), [1.0, np.nan, 0.0])
+    sheet = ranking_sheet(ranking, task, precision)
+    assert count(sheet, pictures.QUERY) == 2
+    assert (count(sheet, pictures.RIGHT), count(sheet, pictures.WRONG)) == (1, 3)
 
 
 def test_the_query_itself_is_no_junk():

@@ -62,14 +62,15 @@ def ranking_sheet(
     Args:
         ranking: Of the task's Q queries.
         task: Where photos and ground truth come from.
-        average_precision: float [Q], by which queries are best and worst; NaN (nothing relevant) is left out.
+        average_precision: float [Q], by which queries are best and worst; NaN (nothing relevant) is left out,
+            and so are queries that found nothing, which are counted instead.
         rows: How many best and how many worst queries; fewer where the task has fewer.
         results: How many results of each query.
 
     Returns:
         RGB picture.
     """
-    best, worst = best_and_worst(average_precision, rows)
+    best, worst = best_and_worst(precision_with_results(ranking, average_precision), rows)
     columns = 1 + min(results, ranking.ids.shape[1])
     width = 4 * GAP + columns * (TILE + GAP)
     height = 3 * HEADING + (len(best) + len(worst)) * (TILE + CAPTION + GAP) + GAP
@@ -78,7 +79,9 @@ def ranking_sheet(
     _draw_heading(sheet, 0, title, legend=True)
     top = HEADING
     for name, queries in (("best", best), ("worst", worst)):
-        _draw_heading(sheet, top, f"The {len(queries)} {name} queries")
+        silent = int((~has_results(ranking)).sum()) if name == "worst" else 0
+        remark = f"; {silent} more found nothing" if silent else ""
+        _draw_heading(sheet, top, f"The {len(queries)} {name} queries{remark}")
         top += HEADING
         for query in queries.tolist():
             caption = f"query, AP {average_precision[query]:.3f}"
@@ -86,6 +89,16 @@ def ranking_sheet(
             _draw_results(sheet, top, ranking, task, query, columns - 1)
             top += TILE + CAPTION + GAP
     return sheet
+
+
+def has_results(ranking: Ranking) -> np.ndarray:
+    """Return which queries found anything, bool [Q]; a photo without any local descriptor does not."""
+    return np.any(ranking.ids >= 0, axis=1)
+
+
+def precision_with_results(ranking: Ranking, average_precision: np.ndarray) -> np.ndarray:
+    """Return ``average_precision`` float [Q], NaN for queries that found nothing."""
+    return np.where(has_results(ranking), average_precision, np.nan)
 
 
 def best_and_worst(average_precision: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:

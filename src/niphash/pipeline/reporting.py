@@ -17,7 +17,13 @@ from niphash.data.writing import write_whole
 from niphash.errors import InputError, writing
 from niphash.evaluation.compare import PER_QUERY
 from niphash.evaluation.evaluator import results_table
-from niphash.evaluation.ranking_sheet import best_and_worst, ranking_sheet, save_sheet, verdict_of
+from niphash.evaluation.ranking_sheet import (
+    best_and_worst,
+    precision_with_results,
+    ranking_sheet,
+    save_sheet,
+    verdict_of,
+)
 from niphash.model import Model
 from niphash.pipeline.measuring import Measurement, Stopwatch
 from niphash.pipeline.run import Run
@@ -185,7 +191,7 @@ QUERIES, RESULTS, SIDE = 10, 5, 160
 
 
 def queries_table(measurement: Measurement) -> Table:
-    """Return the best and the worst queries with their first results, as pictures.
+    """Return the best and the worst queries that found anything with their first results, as pictures.
 
     The captions say which results are right; a photo that cannot be read leaves its cell empty.
     """
@@ -193,8 +199,9 @@ def queries_table(measurement: Measurement) -> Table:
     report = measurement.descriptor if measurement.code is None else measurement.code
     ranking, task, precision = measurement.rankings[shown], measurement.task, report.per_query["mAP"]
     own, count = task.own_photos(), min(RESULTS, ranking.ids.shape[1])
+    chosen = best_and_worst(precision_with_results(ranking, precision), QUERIES)
     rows: list[list[Any]] = []
-    for place, queries in zip(("best", "worst"), best_and_worst(precision, QUERIES), strict=True):
+    for place, queries in zip(("best", "worst"), chosen, strict=True):
         for query in queries.tolist():
             row: list[Any] = [place, portable_name(task.queries.ids[query]), float(precision[query])]
             row.append(_picture(task.queries, query, "query"))
